@@ -1,0 +1,148 @@
+//! `keyferry explain`.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use keyferry_config::policy::{Destination, Explanation, Host, RequestHead, Scheme, SecretExplanation};
+use owo_colors::Stream;
+
+use crate::configuration::{self, Leniency};
+use crate::failure::Failure;
+use crate::terminal;
+
+/// Tell what would become of a request: which rule decides, which secrets go where, and why not
+///
+/// Decides as the proxy does and sends nothing. Names are not resolved, so whether an address may be dialled is not part of
+/// the answer.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  keyferry explain --config keyferry.yaml GET https://api.example/v1/models
+  keyferry explain --config keyferry.yaml POST https://api.example/v1/messages -H 'Authorization: Bearer EXAMPLE_API_KEY'
+  keyferry explain --config keyferry.yaml GET https://api.example/ --json")]
+pub(crate) struct Explain {
+    /// The configuration
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+    /// The request's method
+    #[arg(value_name = "METHOD")]
+    method: Method,
+    /// The request's URL, https or http
+    #[arg(value_name = "URL", value_parser = Target::parse)]
+    url: Target,
+    /// A header of the request, as often as needed
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    leniency: Leniency,
+}
+
+impl Explain {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let document = configuration::load(&self.config, &self.leniency)?;
+        let policy = Arc::new(configuration::compile(&self.config, &document)?);
+        let headers: HeaderMap =
+            self.headers.into_iter().fold(HeaderMap::new(), |mut headers, (name, value)| {
+                headers.append(name, value);
+                headers
+            });
+        let request = RequestHead { method: &self.method, target: &self.url.target, headers: &headers };
+        let explanation = policy.explain(&self.url.destination, &request);
+        if self.json {
+            let json = serde_json::to_string_pretty(&explanation).map_err(Failure::fatal)?;
+            return terminal::data(json);
+        }
+        terminal::data(text(&explanation))
+    }
+}
+
+/// A URL as a request sees it.
+#[derive(Clone, Debug)]
+struct Target {
+    destination: Destination,
+    target: String,
+}
+
+impl Target {
+    fn parse(text: &str) -> Result<Self, String> {
+        let uri: Uri = text.parse().map_err(|error| format!("not a URL: {error}"))?;
+        let scheme = match uri.scheme_str() {
+            Some("https") => Scheme::Https,
+            Some("http") => Scheme::Http,
+            _ => return Err("a URL begins with https:// or http://".to_owned()),
+        };
+        let authority = uri.authority().map_or("", http::uri::Authority::as_str);
+        if authority.contains('@') {
+            return Err(
+                "a user in a URL is for the client to send; say -H 'Authorization: Basic …'".to_owned()
+            );
+        }
+        let (host, port) = Host::parse_authority(authority).map_err(|error| error.to_string())?;
+        let destination = Destination { scheme, host, port: port.unwrap_or(scheme.default_port()) };
+        Ok(Self {
+            destination,
+            target: uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned(),
+        })
+    }
+}
+
+fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("a header is written as 'Name: value'")?;
+    let name = name.trim().parse().map_err(|_| format!("{name:?} is not the name of a header"))?;
+    let value =
+        value.trim().parse().map_err(|_| "the value holds a character that no header may hold".to_owned())?;
+    Ok((name, value))
+}
+
+fn text(explanation: &Explanation) -> String {
+    let mut text = format!("{} {}\n\n", explanation.method, explanation.url);
+    // Writing to a String does not fail.
+    let _ = match explanation.reason {
+        None => writeln!(text, "{}  {}", terminal::good(Stream::Stdout, "forward"), granted_by(explanation)),
+        Some(reason) => {
+            writeln!(text, "{}  {reason}{}", terminal::bad(Stream::Stdout, "refuse"), decided_by(explanation))
+        }
+    };
+    for line in explanation.message.iter().map(String::as_str) {
+        let _ = writeln!(text, "  {line}");
+    }
+    if let Some(hint) = explanation.hint {
+        let _ = writeln!(text, "  hint: {hint}");
+    }
+    if !explanation.secrets.is_empty() {
+        let width =
+            explanation.secrets.iter().map(|secret| secret.secret.chars().count()).max().unwrap_or_default();
+        let _ = writeln!(text, "\nsecrets");
+        for secret in &explanation.secrets {
+            let _ = writeln!(text, "  {:<width$}  {}", secret.secret, outcome(secret));
+        }
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+fn granted_by(explanation: &Explanation) -> String {
+    match (&explanation.rule, explanation.warned) {
+        (_, true) => "no rule allows it, but an allowlist with `warn: true` lets it pass".to_owned(),
+        (Some(rule), false) => format!("by {rule}"),
+        (None, false) => "by default_action: allow".to_owned(),
+    }
+}
+
+fn decided_by(explanation: &Explanation) -> String {
+    explanation.rule.as_ref().map(|rule| format!(" by {rule}")).unwrap_or_default()
+}
+
+fn outcome(secret: &SecretExplanation) -> String {
+    let SecretExplanation { outcome, locations, why, .. } = secret;
+    if locations.is_empty() {
+        format!("{outcome}: {why}")
+    } else {
+        format!("{outcome} at {}: {why}", locations.join(", "))
+    }
+}

@@ -1,0 +1,22 @@
+//! The one place that reads the process's environment.
+
+use keyferry_source::Environment;
+
+/// A variable; one that is not Unicode counts as not set.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The environment as secret sources see it.
+pub(crate) fn secrets() -> Environment {
+    Environment::new(|name| variable(name).map(Into::into))
+}
+
+/// Where to look for programs: the usual places first, so that a shim in somebody's home does not decide.
+pub(crate) fn search_path() -> String {
+    const USUAL: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    match variable("PATH") {
+        Some(path) => format!("{USUAL}:{path}"),
+        None => USUAL.to_owned(),
+    }
+}

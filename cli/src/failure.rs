@@ -1,0 +1,30 @@
+//! How a command ends when it does not end well.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use crate::terminal;
+
+/// What a command could not do, and the exit code that says so to a script.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit_code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// The configuration is wrong: nothing will get better by trying again.
+    pub(crate) fn config(message: impl Display) -> Self {
+        Self { exit_code: 2, message: message.to_string() }
+    }
+
+    /// Anything else: a port in use, a file that cannot be written, a demo that did not go as it should.
+    pub(crate) fn fatal(message: impl Display) -> Self {
+        Self { exit_code: 1, message: message.to_string() }
+    }
+
+    pub(crate) fn report(&self) -> ExitCode {
+        terminal::error(&self.message);
+        ExitCode::from(self.exit_code)
+    }
+}

@@ -1,0 +1,10 @@
+//! The commands as people and scripts meet them: what goes to stdout, what to stderr, and the exit code.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where by panicking")]
+
+mod ca;
+mod check;
+mod demo;
+mod explain;
+mod help;
+mod keyferry;

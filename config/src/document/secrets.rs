@@ -1,0 +1,336 @@
+//! The `config` of a `secrets` transform: credentials, and where each may go.
+
+use http::HeaderName;
+use http::header;
+use regex::RegexBuilder;
+use serde::Deserialize;
+
+use super::field::{Block, Field, List};
+use super::formatter::Formatter;
+use super::place::At;
+use super::rule::{Action, Rule};
+use super::source::Source;
+
+/// The `config` of a `secrets` transform.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Secrets {
+    /// The entries, in the order of the file.
+    pub secrets: Vec<SecretEntry>,
+}
+
+/// One credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretEntry {
+    /// Where the value comes from.
+    pub source: Source,
+    /// The requests that may carry it; none, if empty.
+    pub rules: Vec<Rule>,
+    /// How it gets into them.
+    pub mode: SecretMode,
+    /// Which of two entries for the same place wins: the greater one.
+    pub priority: Option<i64>,
+    /// What happens to a request while the value cannot be had.
+    pub on_unavailable: OnUnavailable,
+}
+
+/// How a credential gets into a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretMode {
+    /// It is set, whatever the client sent.
+    Inject(Inject),
+    /// It takes the place of a placeholder that the client sent.
+    Replace(Replace),
+}
+
+/// A credential that is set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inject {
+    /// Where.
+    pub target: InjectTarget,
+    /// The text around the value; the value alone, if absent.
+    pub formatter: Option<Formatter>,
+    /// The request is refused while the value cannot be had.
+    pub require: bool,
+}
+
+/// Where a credential is set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InjectTarget {
+    /// A request header.
+    Header(String),
+    /// A parameter of the query.
+    QueryParam(String),
+}
+
+/// A credential that takes the place of a placeholder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replace {
+    /// The placeholder.
+    pub proxy_value: String,
+    /// Headers that are searched, by name or as `/regex/`; all of them, if empty.
+    pub match_headers: Vec<String>,
+    /// The body is searched.
+    pub match_body: bool,
+    /// The path is searched.
+    pub match_path: bool,
+    /// The query is searched.
+    pub match_query: bool,
+    /// A request without the placeholder is refused, and so is one whose value cannot be had.
+    pub require: bool,
+}
+
+/// What happens to a request while the value cannot be had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename = "on_unavailable", rename_all = "lowercase")]
+pub enum OnUnavailable {
+    /// It is refused.
+    #[default]
+    Deny,
+    /// It leaves as the client sent it, placeholder included.
+    Pass,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SecretsKeys {
+    #[serde(rename = "secrets")]
+    _secrets: Block,
+}
+
+impl Secrets {
+    pub(super) fn read(at: &At<'_>) -> Option<Self> {
+        at.decode::<SecretsKeys>()?;
+        Some(Self { secrets: at.key("secrets").each().iter().filter_map(SecretEntry::read).collect() })
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Keys {
+    #[serde(rename = "source")]
+    _source: Block,
+    #[serde(rename = "rules")]
+    _rules: Block,
+    #[serde(rename = "inject")]
+    _inject: Block,
+    #[serde(rename = "replace")]
+    _replace: Block,
+    priority: Field<i64>,
+    on_unavailable: Field<OnUnavailable>,
+    proxy_value: Field<String>,
+    match_headers: Field<List<String>>,
+    match_body: Field<bool>,
+    require: Field<bool>,
+}
+
+impl SecretEntry {
+    fn read(at: &At<'_>) -> Option<Self> {
+        let keys: Keys = at.decode()?;
+        let source = Source::read(&at.key("source"));
+        let rules = Rule::read_list(&at.key("rules"));
+        let (priority, on_unavailable) = (keys.priority.clone().get(), keys.on_unavailable.clone().get());
+        let mode = mode(keys, at);
+        if at.key("rules").each().is_empty() {
+            at.key("rules").warning(
+                "no rules, so this secret never applies",
+                "say where it may go: rules: [{ host: … }]",
+            );
+        }
+        for (index, rule) in rules.iter().enumerate() {
+            if rule.host.as_deref() == Some("*") && rule.action == Action::Allow {
+                at.key("rules")
+                    .index(index)
+                    .key("host")
+                    .warning("this secret goes to every host", "name the hosts that it is for");
+            }
+        }
+        let on_unavailable = on_unavailable.unwrap_or_default();
+        let require = match mode.as_ref() {
+            Some(SecretMode::Inject(inject)) => inject.require,
+            Some(SecretMode::Replace(replace)) => replace.require,
+            None => false,
+        };
+        if require && on_unavailable == OnUnavailable::Pass {
+            at.key("on_unavailable")
+                .error("`require: true` and `on_unavailable: pass` contradict each other", "keep one");
+        }
+        Some(Self { source: source?, rules, mode: mode?, priority, on_unavailable })
+    }
+}
+
+fn mode(keys: Keys, at: &At<'_>) -> Option<SecretMode> {
+    let (inject, replace) = (at.key("inject"), at.key("replace"));
+    // As iron-proxy sees it: an empty or false key on the entry itself does not choose the old form.
+    let legacy = matches!(&keys.proxy_value, Field::Invalid)
+        || matches!(&keys.proxy_value, Field::Is(value) if !value.is_empty())
+        || matches!(&keys.match_headers, Field::Is(headers) if !headers.is_empty())
+        || matches!(keys.match_body, Field::Is(true))
+        || matches!(keys.require, Field::Is(true));
+    match (legacy, inject.node().is_some(), replace.node().is_some()) {
+        (false, true, false) => Inject::read(&inject).map(SecretMode::Inject),
+        (false, false, true) => Replace::read(&replace).map(SecretMode::Replace),
+        (true, false, false) => {
+            let keys = ReplaceKeys {
+                proxy_value: keys.proxy_value,
+                match_headers: keys.match_headers,
+                match_body: keys.match_body,
+                require: keys.require,
+                ..ReplaceKeys::default()
+            };
+            Replace::check(keys, at).map(SecretMode::Replace)
+        }
+        (_, true, true) => {
+            at.error("inject and replace are mutually exclusive", "make two entries of it");
+            None
+        }
+        (true, false, true) => {
+            at.error(
+                "proxy_value, match_headers, match_body and require on the entry itself do not go with replace",
+                "put them under \"replace\"",
+            );
+            None
+        }
+        (true, true, false) => {
+            at.error(
+                "proxy_value, match_headers, match_body and require on the entry itself do not go with inject",
+                "put \"require\" under \"inject\", and leave out the others",
+            );
+            None
+        }
+        (false, false, false) => {
+            at.error("inject or replace is required", "write replace: { proxy_value: PLACEHOLDER }");
+            None
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct InjectKeys {
+    header: Field<String>,
+    query_param: Field<String>,
+    formatter: Field<String>,
+    require: Field<bool>,
+}
+
+impl Inject {
+    fn read(at: &At<'_>) -> Option<Self> {
+        let keys: InjectKeys = at.decode()?;
+        let formatter = keys.formatter.not_empty().get().and_then(|template| {
+            let at = at.key("formatter");
+            Formatter::parse(&template)
+                .map_err(|error| at.error(format!("{error}: {}", at.shown()), error.hint()))
+                .ok()
+        });
+        let target = match (keys.header.not_empty(), keys.query_param.not_empty()) {
+            (Field::Is(header), Field::Absent) => {
+                check_injected_header(&header, &at.key("header"));
+                InjectTarget::Header(header)
+            }
+            (Field::Absent, Field::Is(parameter)) => InjectTarget::QueryParam(parameter),
+            (Field::Absent, Field::Absent) => {
+                at.error("inject requires \"header\" or \"query_param\"", "write header: Authorization");
+                return None;
+            }
+            (Field::Invalid, _) | (_, Field::Invalid) => return None,
+            (Field::Is(_), Field::Is(_)) => {
+                at.error("header and query_param are mutually exclusive", "make two entries of it");
+                return None;
+            }
+        };
+        Some(Self { target, formatter, require: keys.require.get().unwrap_or(false) })
+    }
+}
+
+fn check_injected_header(name: &str, at: &At<'_>) {
+    // These say where a message goes or where it ends; a secret there would change the request's meaning (invariant 3).
+    const OWN: [HeaderName; 9] = [
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::TE,
+        header::TRAILER,
+        header::UPGRADE,
+        header::PROXY_AUTHORIZATION,
+        header::EXPECT,
+    ];
+    match HeaderName::from_bytes(name.as_bytes()) {
+        Err(_) => {
+            at.error(format!("not a header name: {}", at.shown()), "write a name such as Authorization");
+        }
+        Ok(name) if OWN.contains(&name) => {
+            at.error(format!("the proxy itself decides about this header: {}", at.shown()), ());
+        }
+        Ok(_) => {}
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ReplaceKeys {
+    proxy_value: Field<String>,
+    match_headers: Field<List<String>>,
+    match_body: Field<bool>,
+    match_path: Field<bool>,
+    match_query: Field<bool>,
+    require: Field<bool>,
+}
+
+impl Replace {
+    fn read(at: &At<'_>) -> Option<Self> {
+        let keys: ReplaceKeys = at.decode()?;
+        Self::check(keys, at)
+    }
+
+    fn check(keys: ReplaceKeys, at: &At<'_>) -> Option<Self> {
+        let proxy_value = keys.proxy_value.not_empty();
+        if proxy_value.is_absent() {
+            at.key("proxy_value")
+                .error("replace requires \"proxy_value\" field", "name the placeholder that clients send");
+        }
+        let match_headers: Vec<_> = keys.match_headers.get().into_iter().flat_map(List::indexed).collect();
+        for (index, header) in &match_headers {
+            check_matched_header(header, &at.key("match_headers").index(*index));
+        }
+        let replace = Self {
+            proxy_value: proxy_value.get()?,
+            match_headers: match_headers.into_iter().map(|(_, header)| header).collect(),
+            match_body: keys.match_body.get().unwrap_or(false),
+            match_path: keys.match_path.get().unwrap_or(false),
+            match_query: keys.match_query.get().unwrap_or(false),
+            require: keys.require.get().unwrap_or(false),
+        };
+        if replace.match_body && occurs_in_ordinary_text(&replace.proxy_value) {
+            at.key("proxy_value").warning(
+                "match_body replaces this placeholder wherever it occurs, in ordinary text too",
+                "use a placeholder of 16 bytes or more that is no word, such as kf_ and 32 hexadecimal digits",
+            );
+        }
+        Some(replace)
+    }
+}
+
+fn check_matched_header(header: &str, at: &At<'_>) {
+    if let Some(pattern) = header.strip_prefix('/').and_then(|rest| rest.strip_suffix('/')) {
+        if RegexBuilder::new(pattern).case_insensitive(true).build().is_err() {
+            at.error(
+                format!("not a regular expression: {}", at.shown()),
+                "backreferences and lookaround are not supported",
+            );
+        }
+    } else if HeaderName::from_bytes(header.as_bytes()).is_err() {
+        at.error(
+            format!("not a header name: {}", at.shown()),
+            "write a name, or a regular expression between slashes",
+        );
+    }
+}
+
+/// A placeholder that somebody's prompt or program may well hold without meaning the secret.
+fn occurs_in_ordinary_text(placeholder: &str) -> bool {
+    let mut bytes = placeholder.bytes();
+    let variable_name = bytes.next().is_some_and(|first| first.is_ascii_uppercase())
+        && bytes.all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+    variable_name || placeholder.len() < 16
+}

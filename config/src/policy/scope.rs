@@ -1,0 +1,576 @@
+//! What a policy says about one destination, and through that about each request to it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use http::header::{HOST, HeaderName, HeaderValue};
+use ipnet::IpNet;
+use smallvec::SmallVec;
+
+use super::Reason;
+use super::compile::{Policy, RuleList};
+use super::destination::Destination;
+use super::host::Host;
+use super::path::{NormalPath, PathFault};
+use super::placeholder::Found;
+use super::rule::{CompiledRule, RuleName};
+use super::secret::Replace;
+use super::verdict::{
+    HeaderSwap, Hit, Plan, Refusal, RequestHead, TargetPlace, TargetSwap, TunnelVerdict, Verdict,
+};
+use crate::document::Action;
+
+/// The rules and secrets of one policy that concern one destination.
+///
+/// Made once per tunnel, so that deciding a request looks nothing up by name and, where no placeholder is found, allocates nothing.
+#[derive(Debug)]
+pub struct Scope {
+    policy: Arc<Policy>,
+    destination: Destination,
+    lists: SmallVec<[ScopedList; 1]>,
+    /// By number, ascending.
+    secrets: Vec<ScopedSecret>,
+    /// Some deny rule of this host names paths, so a path must have one reading only.
+    path_denied: bool,
+    exempt: Vec<IpNet>,
+}
+
+#[derive(Debug)]
+struct ScopedList {
+    allow: SmallVec<[u32; 4]>,
+    deny: SmallVec<[u32; 4]>,
+    /// An allow rule names the host, for another port or scheme.
+    other_port: bool,
+    warn: bool,
+}
+
+/// A secret that is bound to the destination, by numbers of `Policy::secret_rules`.
+#[derive(Debug)]
+struct ScopedSecret {
+    secret: u32,
+    allow: SmallVec<[u32; 2]>,
+    deny: SmallVec<[u32; 2]>,
+}
+
+impl Policy {
+    /// Judges `CONNECT host:port`: granted when an allow rule matches host and port, whatever its methods and paths, and no deny
+    /// rule forbids all that the tunnel could carry. What flows inside is judged request by request.
+    pub fn decide_tunnel(&self, host: &Host, port: u16) -> TunnelVerdict {
+        let mut granted = None;
+        for list in &self.lists {
+            let hits = list.index.lookup(host);
+            let mut named = false;
+            let mut opened = None;
+            for rule in hits.iter().map(|&hit| &list.rules[hit as usize]) {
+                match rule.action {
+                    Action::Deny if rule.closes_tunnel(port) => {
+                        return TunnelVerdict::Refuse(denied(rule, host));
+                    }
+                    Action::Deny => {}
+                    Action::Allow => {
+                        named = true;
+                        if opened.is_none() && rule.opens_tunnel(port, &self.extra_ports) {
+                            opened = Some(&rule.name);
+                        }
+                    }
+                }
+            }
+            match opened {
+                Some(rule) => granted = granted.or(Some(rule)),
+                None if list.warn => {}
+                None => {
+                    if let Some(refusal) = self.by_default(host, port, named) {
+                        return TunnelVerdict::Refuse(refusal);
+                    }
+                }
+            }
+        }
+        if self.lists.is_empty()
+            && let Some(refusal) = self.by_default(host, port, false)
+        {
+            return TunnelVerdict::Refuse(refusal);
+        }
+        TunnelVerdict::Open(granted.cloned())
+    }
+
+    /// What `default_action` says of a tunnel that no rule opens.
+    fn by_default(&self, host: &Host, port: u16, named: bool) -> Option<Refusal> {
+        let usual = matches!(port, 443 | 80) || self.port_is_extra(port);
+        match self.default_action {
+            Action::Allow if usual => None,
+            Action::Allow => Some(port_refused(host, port)),
+            Action::Deny if named => Some(port_refused(host, port)),
+            Action::Deny => Some(host_refused(host)),
+        }
+    }
+
+    fn port_is_extra(&self, port: u16) -> bool {
+        match &self.extra_ports {
+            super::rule::ExtraPorts::Any => true,
+            super::rule::ExtraPorts::List(ports) => ports.contains(&port),
+        }
+    }
+}
+
+impl Scope {
+    /// Narrows `policy` to `destination`.
+    pub fn new(policy: Arc<Policy>, destination: Destination) -> Self {
+        let lists: SmallVec<[ScopedList; 1]> =
+            policy.lists.iter().map(|list| ScopedList::new(list, &policy, &destination)).collect();
+        let secrets = scoped_secrets(&policy, &destination);
+        let path_denied =
+            policy.lists.iter().zip(&lists).any(|(list, scoped)| {
+                scoped.deny.iter().any(|&deny| list.rules[deny as usize].names_paths())
+            }) || secrets
+                .iter()
+                .any(|s| s.deny.iter().any(|&deny| policy.secret_rules[deny as usize].1.names_paths()));
+        let named = policy.lists.iter().zip(&lists);
+        let exempt = named
+            .flat_map(|(list, scoped)| scoped.allow.iter().filter_map(|allow| list.nets.get(allow)))
+            .copied()
+            .collect();
+        Self { policy, destination, lists, secrets, path_denied, exempt }
+    }
+
+    /// The policy that this is a part of.
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// The destination that this is about.
+    pub fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    /// The networks that an operator opened by naming them in a `cidr` rule that allows this destination. Only a request that names
+    /// the address itself is allowed by such a rule, so a name that resolves into the network is not exempt.
+    pub fn exempt_networks(&self) -> &[IpNet] {
+        &self.exempt
+    }
+
+    /// Decides one request to the destination.
+    pub fn decide(&self, request: &RequestHead<'_>) -> Verdict {
+        match self.plan(request) {
+            Ok(plan) => Verdict::Forward(plan),
+            Err(refusal) => Verdict::Refuse(refusal),
+        }
+    }
+
+    fn plan(&self, request: &RequestHead<'_>) -> Result<Plan, Refusal> {
+        let path = self.path(request)?;
+        let mut plan = Plan::default();
+        self.judge(request, &path, &mut plan)?;
+        if self.policy.secrets.is_empty() {
+            return Ok(plan);
+        }
+        let active: SmallVec<[u32; 4]> = self.active_secrets(request, &path);
+        let query_at = request.target.find('?').unwrap_or(request.target.len());
+        for found in self.policy.placeholders.find_in_target(request.target) {
+            let place = if found.start < query_at {
+                TargetPlace::Path
+            } else {
+                TargetPlace::Query(parameter_at(request.target, query_at, found.start).into())
+            };
+            let enabled = |replace: &Replace| match place {
+                TargetPlace::Path => replace.path,
+                TargetPlace::Query(_) => replace.query,
+            };
+            if let Some(hit) = self.resolve(&found, &active, enabled, "the request target")? {
+                plan.target.push(TargetSwap { place, hit });
+            }
+        }
+        self.plan_headers(request, &active, &mut plan)?;
+        self.plan_injections(&active, &mut plan);
+        self.plan_body(&active, &mut plan)?;
+        Ok(plan)
+    }
+
+    fn path<'a>(&self, request: &RequestHead<'a>) -> Result<NormalPath<'a>, Refusal> {
+        let raw = request.target.split_once('?').map_or(request.target, |(path, _)| path);
+        let path = NormalPath::parse(raw).map_err(|fault| match fault {
+            PathFault::DotSegment => Refusal::new(
+                Reason::AmbiguousRequest,
+                "the path holds a `.` or `..` segment, which servers resolve differently",
+            ),
+            PathFault::Control => {
+                Refusal::new(Reason::MalformedRequest, "the path holds a control character")
+            }
+            PathFault::NotAbsolute => {
+                Refusal::new(Reason::MalformedRequest, "the path does not begin with `/`")
+            }
+        })?;
+        if path.ambiguous && self.path_denied {
+            let message =
+                "the path holds `;`, `\\` or an encoded separator, and a rule denies paths of this host";
+            return Err(Refusal::new(Reason::AmbiguousRequest, message));
+        }
+        Ok(path)
+    }
+
+    /// The allowlists: every one must let the request pass, any deny stops it.
+    fn judge(
+        &self,
+        request: &RequestHead<'_>,
+        path: &NormalPath<'_>,
+        plan: &mut Plan,
+    ) -> Result<(), Refusal> {
+        let matches = |rule: &CompiledRule| rule.allows_method(request.method) && rule.allows_path(path);
+        for (scoped, list) in self.lists.iter().zip(&self.policy.lists) {
+            let rule = |number: &u32| &list.rules[*number as usize];
+            if let Some(deny) = scoped.deny.iter().map(rule).find(|rule| matches(rule)) {
+                return Err(denied(deny, &self.destination.host));
+            }
+            match scoped.allow.iter().map(rule).find(|rule| matches(rule)) {
+                Some(allow) => plan.rule = plan.rule.take().or_else(|| Some(allow.name.clone())),
+                None if scoped.warn => plan.warned = true,
+                None if self.policy.default_action == Action::Allow && self.default_port() => {}
+                None => return Err(self.not_allowed(scoped, scoped.allow.iter().map(rule), request)),
+            }
+        }
+        if self.lists.is_empty() {
+            match self.policy.default_action {
+                Action::Allow if self.default_port() => {}
+                Action::Allow => return Err(port_refused(&self.destination.host, self.destination.port)),
+                Action::Deny => return Err(host_refused(&self.destination.host)),
+            }
+        }
+        Ok(())
+    }
+
+    fn default_port(&self) -> bool {
+        self.destination.port == self.destination.scheme.default_port()
+            || self.policy.port_is_extra(self.destination.port)
+    }
+
+    fn not_allowed<'p>(
+        &self,
+        scoped: &ScopedList,
+        mut allow: impl Iterator<Item = &'p CompiledRule>,
+        request: &RequestHead<'_>,
+    ) -> Refusal {
+        let Destination { host, port, scheme } = &self.destination;
+        if scoped.allow.is_empty() {
+            return match (scoped.other_port, self.policy.default_action) {
+                (false, Action::Deny) => host_refused(host),
+                (true, _) | (false, Action::Allow) => Refusal::new(
+                    Reason::PortNotAllowed,
+                    format!("{} on port {port} of {host} is not allowed by any rule", scheme.as_str()),
+                ),
+            };
+        }
+        if allow.any(|rule| rule.allows_method(request.method)) {
+            Refusal::new(
+                Reason::PathNotAllowed,
+                format!("no rule allows {} of this path of {host}", request.method),
+            )
+        } else {
+            Refusal::new(Reason::MethodNotAllowed, format!("no rule allows {} to {host}", request.method))
+        }
+    }
+
+    /// The secrets whose rules match this very request, by number.
+    fn active_secrets<A: smallvec::Array<Item = u32>>(
+        &self,
+        request: &RequestHead<'_>,
+        path: &NormalPath<'_>,
+    ) -> SmallVec<A> {
+        let matches = |number: &u32| {
+            let rule = &self.policy.secret_rules[*number as usize].1;
+            rule.allows_method(request.method) && rule.allows_path(path)
+        };
+        let active =
+            |scoped: &&ScopedSecret| scoped.allow.iter().any(matches) && !scoped.deny.iter().any(matches);
+        self.secrets.iter().filter(active).map(|scoped| scoped.secret).collect()
+    }
+
+    /// Whether a secret is bound to the destination, whatever the method and path.
+    pub(super) fn binds(&self, secret: u32) -> bool {
+        self.secrets.iter().any(|scoped| scoped.secret == secret)
+    }
+
+    /// Whether the rules of a secret match this request.
+    pub(super) fn is_active(&self, secret: u32, request: &RequestHead<'_>) -> bool {
+        self.path(request).is_ok_and(|path| self.active_secrets::<[u32; 4]>(request, &path).contains(&secret))
+    }
+
+    /// What a placeholder at a place becomes: a hit, or nothing because the place is not one that is searched; an error where it has no
+    /// business at this destination at all.
+    fn resolve(
+        &self,
+        found: &Found,
+        active: &[u32],
+        enabled: impl Fn(&Replace) -> bool,
+        place: impl std::fmt::Display,
+    ) -> Result<Option<Hit>, Refusal> {
+        let candidates = &self.policy.by_placeholder[found.placeholder as usize];
+        let swapped = candidates.iter().find(|&&number| {
+            active.contains(&number) && self.policy.secret(number).placement.replace().is_some_and(&enabled)
+        });
+        if let Some(&secret) = swapped {
+            return Ok(Some(Hit { start: found.start, end: found.end, secret }));
+        }
+        let bound = candidates.iter().any(|&number| self.binds(number));
+        if bound || !found.whole {
+            return Ok(None);
+        }
+        let names: Vec<&str> =
+            candidates.iter().map(|&number| &**self.policy.secret(number).name()).collect();
+        Err(Refusal::new(
+            Reason::PlaceholderMisdirected,
+            format!(
+                "{place} holds the placeholder of {}, which is not bound to {}",
+                names.join(", "),
+                self.destination
+            ),
+        ))
+    }
+
+    fn plan_headers(
+        &self,
+        request: &RequestHead<'_>,
+        active: &[u32],
+        plan: &mut Plan,
+    ) -> Result<(), Refusal> {
+        if self.policy.placeholders.is_empty() {
+            return Ok(());
+        }
+        let mut previous: Option<&HeaderName> = None;
+        let mut nth = 0;
+        for (name, value) in request.headers {
+            nth = if previous == Some(name) { nth + 1 } else { 0 };
+            previous = Some(name);
+            if name == HOST {
+                continue;
+            }
+            let (text, basic) = credentials(value);
+            let mut hits = SmallVec::new();
+            for found in self.policy.placeholders.find_in(&text) {
+                let place = format_args!("header {name}");
+                let enabled = |replace: &Replace| replace.headers.selects(name);
+                hits.extend(self.resolve(&found, active, enabled, place)?);
+            }
+            if !hits.is_empty() {
+                plan.headers.push(HeaderSwap { name: name.clone(), nth, basic, hits });
+            }
+        }
+        Ok(())
+    }
+
+    /// Where two secrets are set in one place, the higher rank is; so it is where one is set in a header in which another was swapped.
+    fn plan_injections(&self, active: &[u32], plan: &mut Plan) {
+        for &number in self.policy.injected.iter().filter(|number| active.contains(number)) {
+            let secret = self.policy.secret(number);
+            let outranked = plan
+                .injections
+                .iter()
+                .any(|&other| same_place(self.policy.secret(other), secret))
+                || plan.swapped_in_place_of(secret).any(|other| self.policy.secret(other).rank > secret.rank);
+            if !outranked {
+                plan.injections.push(number);
+            }
+        }
+    }
+
+    fn plan_body(&self, active: &[u32], plan: &mut Plan) -> Result<(), Refusal> {
+        for &number in active {
+            let secret = self.policy.secret(number);
+            let Some(replace) = secret.placement.replace() else { continue };
+            if replace.body {
+                plan.body.push(number);
+            }
+            if !replace.require || plan.head_holds(|hit| self.is_placeholder_of(hit, replace)) {
+                continue;
+            }
+            if replace.body {
+                plan.required_in_body.push(number);
+            } else {
+                return Err(missing(&secret.name));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_placeholder_of(&self, hit: &Hit, replace: &Replace) -> bool {
+        self.policy
+            .secret(hit.secret)
+            .placement
+            .replace()
+            .is_some_and(|other| other.placeholder == replace.placeholder)
+    }
+
+    /// The refusal for a request whose body turned out not to hold what `require` demands.
+    pub fn missing_placeholder(&self, secret: u32) -> Refusal {
+        missing(&self.policy.secret(secret).name)
+    }
+
+    /// What becomes of a placeholder that was found in the body: a hit, nothing, or (only for a placeholder that keyferry made) a refusal.
+    pub fn resolve_in_body(&self, found: &Found, plan: &Plan) -> Result<Option<Hit>, Refusal> {
+        let text = self.policy.placeholders.text(found.placeholder);
+        let found = Found { whole: super::placeholder::is_generated(text), ..*found };
+        self.resolve(&found, &plan.body, |replace| replace.body, "the body")
+    }
+
+    /// For each of [`Policy::generated_placeholders`], whether a secret that it stands for is bound to this destination.
+    pub fn generated_bound(&self) -> Vec<bool> {
+        let policy = &self.policy;
+        let texts = policy.placeholders.texts().zip(&policy.by_placeholder);
+        texts
+            .filter(|(text, _)| super::placeholder::is_generated(text))
+            .map(|(_, secrets)| secrets.iter().any(|&secret| self.binds(secret)))
+            .collect()
+    }
+}
+
+impl Policy {
+    /// Whether some rule of a secret names the host, on whatever port.
+    pub(super) fn names_host(&self, secret: u32, host: &Host) -> bool {
+        self.secret_index.lookup(host).iter().any(|&hit| self.secret_rules[hit as usize].0 == secret)
+    }
+}
+
+impl Plan {
+    fn head_holds(&self, wanted: impl Fn(&Hit) -> bool) -> bool {
+        self.headers.iter().flat_map(|swap| &swap.hits).any(&wanted)
+            || self.target.iter().any(|swap| wanted(&swap.hit))
+    }
+
+    /// The secrets that were swapped in the very place that `secret` would be set in.
+    fn swapped_in_place_of<'a>(&'a self, secret: &'a super::Secret) -> impl Iterator<Item = u32> + 'a {
+        use super::Placement;
+        let headers = self.headers.iter().filter(|swap| match &secret.placement {
+            Placement::Header(name, _) => swap.name == *name,
+            Placement::Query(..) | Placement::Replace(_) => false,
+        });
+        let query = self.target.iter().filter(|swap| match (&secret.placement, &swap.place) {
+            (Placement::Query(name, _), TargetPlace::Query(key)) => name == key,
+            (Placement::Query(..), TargetPlace::Path)
+            | (Placement::Header(..) | Placement::Replace(_), _) => false,
+        });
+        headers.flat_map(|swap| &swap.hits).map(|hit| hit.secret).chain(query.map(|swap| swap.hit.secret))
+    }
+}
+
+impl ScopedList {
+    fn new(list: &RuleList, policy: &Policy, destination: &Destination) -> Self {
+        let mut scoped =
+            Self { allow: SmallVec::new(), deny: SmallVec::new(), other_port: false, warn: list.warn };
+        for hit in list.index.lookup(&destination.host) {
+            let rule = &list.rules[hit as usize];
+            let covers = rule.covers(destination.scheme, destination.port, &policy.extra_ports);
+            match rule.action {
+                Action::Allow if covers => scoped.allow.push(hit),
+                Action::Allow => scoped.other_port = true,
+                Action::Deny if covers => scoped.deny.push(hit),
+                Action::Deny => {}
+            }
+        }
+        scoped
+    }
+}
+
+fn scoped_secrets(policy: &Policy, destination: &Destination) -> Vec<ScopedSecret> {
+    let mut secrets: Vec<ScopedSecret> = Vec::new();
+    // Rules are numbered in the order of their secrets, so those of one secret are neighbours.
+    for hit in policy.secret_index.lookup(&destination.host) {
+        let (secret, rule) = &policy.secret_rules[hit as usize];
+        if !rule.covers(destination.scheme, destination.port, &policy.extra_ports) {
+            continue;
+        }
+        if secrets.last().is_none_or(|last| last.secret != *secret) {
+            secrets.push(ScopedSecret { secret: *secret, allow: SmallVec::new(), deny: SmallVec::new() });
+        }
+        let last = secrets.last_mut().expect("one was pushed if there was none");
+        match rule.action {
+            Action::Allow => last.allow.push(hit),
+            Action::Deny => last.deny.push(hit),
+        }
+    }
+    let whole = |deny: &u32| {
+        let rule = &policy.secret_rules[*deny as usize].1;
+        !rule.names_methods() && !rule.names_paths()
+    };
+    secrets.retain(|scoped| !scoped.allow.is_empty() && !scoped.deny.iter().any(whole));
+    secrets
+}
+
+/// Credentials as curl, git and Java write them, with or without padding (RFC 7617 section 2).
+const BASIC: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// The text of a header value in which placeholders are looked for, and whether it was decoded from `Basic`.
+pub(super) fn credentials(value: &HeaderValue) -> (Cow<'_, [u8]>, bool) {
+    let bytes = value.as_bytes();
+    // The scheme's name is case-insensitive (RFC 9110 section 11.1).
+    if bytes.len() > 6
+        && bytes[..6].eq_ignore_ascii_case(b"basic ")
+        && let Some(decoded) = decode_basic(&bytes[6..])
+    {
+        return (Cow::Owned(decoded), true);
+    }
+    (Cow::Borrowed(bytes), false)
+}
+
+/// The `user:password` of `Basic` credentials, the scheme's name left out; none if they are not base64.
+pub fn decode_basic(encoded: &[u8]) -> Option<Vec<u8>> {
+    BASIC.decode(encoded.trim_ascii()).ok()
+}
+
+/// The name of the query parameter that the byte at `at` belongs to.
+fn parameter_at(target: &str, query_at: usize, at: usize) -> &str {
+    let query = &target[query_at + 1..];
+    let at = at - query_at - 1;
+    let start = query[..at].rfind('&').map_or(0, |ampersand| ampersand + 1);
+    let parameter = &query[start..];
+    let end = parameter.find(['=', '&']).unwrap_or(parameter.len());
+    &parameter[..end]
+}
+
+fn same_place(one: &super::Secret, other: &super::Secret) -> bool {
+    use super::Placement;
+    match (&one.placement, &other.placement) {
+        (Placement::Header(one, _), Placement::Header(other, _)) => one == other,
+        (Placement::Query(one, _), Placement::Query(other, _)) => one == other,
+        (Placement::Header(..) | Placement::Query(..) | Placement::Replace(_), _) => false,
+    }
+}
+
+fn missing(secret: &str) -> Refusal {
+    Refusal::new(
+        Reason::PlaceholderMissing,
+        format!("the placeholder of {secret} is required here, and the request does not hold it"),
+    )
+}
+
+fn host_refused(host: &Host) -> Refusal {
+    Refusal::new(Reason::HostNotAllowed, format!("{host} is not allowed by any rule"))
+}
+
+fn port_refused(host: &Host, port: u16) -> Refusal {
+    Refusal::new(Reason::PortNotAllowed, format!("port {port} of {host} is not allowed by any rule"))
+}
+
+/// A deny rule matched: the reason is the narrowest thing that it names.
+fn denied(rule: &CompiledRule, host: &Host) -> Refusal {
+    let reason = if rule.names_paths() {
+        Reason::PathNotAllowed
+    } else if rule.names_methods() {
+        Reason::MethodNotAllowed
+    } else if rule.names_ports() {
+        Reason::PortNotAllowed
+    } else {
+        Reason::HostNotAllowed
+    };
+    let RuleName(name) = &rule.name;
+    Refusal {
+        reason,
+        message: format!("{name} denies this request to {host}"),
+        rule: Some(rule.name.clone()),
+    }
+}

@@ -1,0 +1,3 @@
+//! The shapes that services, and the tools that read their output, exchange.
+
+pub mod audit;

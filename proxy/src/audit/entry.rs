@@ -1,0 +1,338 @@
+//! What is known about one request, gathered as it runs.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use http::Method;
+use keyferry_config::policy::{Destination, Host, Location, Reason, Refusal, RuleName};
+use keyferry_contract::audit::{
+    Action, Annotations, Audit, Message, Record, SecretUse, TransformTrace, Tunnel,
+};
+use smallvec::SmallVec;
+
+use super::Permit;
+use crate::data_plane::Protocol;
+
+/// Everything that a record says, in the form in which it is cheap to gather; the writer makes the record of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) id: RequestId,
+    pub(crate) began: SystemTime,
+    pub(crate) duration: Duration,
+    pub(crate) message: Message,
+    pub(crate) action: Action,
+    pub(crate) principal: Arc<str>,
+    pub(crate) generation: u64,
+    pub(crate) target: Target,
+    pub(crate) method: Method,
+    /// Path and query as sent; the query is not written.
+    pub(crate) path: Option<http::uri::PathAndQuery>,
+    pub(crate) mode: Mode,
+    pub(crate) sni: Option<Arc<str>>,
+    pub(crate) reason: Option<Reason>,
+    pub(crate) error: Option<Cow<'static, str>>,
+    pub(crate) rule: Option<RuleName>,
+    pub(crate) warned: bool,
+    pub(crate) status: Option<u16>,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) upstream: Option<(SocketAddr, Protocol)>,
+    pub(crate) remote: SocketAddr,
+    pub(crate) client_protocol: Option<Protocol>,
+    pub(crate) tunnel: Option<Arc<str>>,
+    pub(crate) secrets: SmallVec<[SecretTrace; 1]>,
+}
+
+/// What a request was for, as far as it could be read.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    Unknown,
+    Tunnel(Host, u16),
+    Destination(Arc<Destination>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Mitm,
+    Plain,
+    Tunnel,
+}
+
+/// What a secret did to a request.
+#[derive(Debug, Clone)]
+pub(crate) struct SecretTrace {
+    pub(crate) secret: Arc<str>,
+    pub(crate) outcome: Outcome,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Outcome {
+    Swapped(SmallVec<[Location; 1]>),
+    Injected(Location),
+    Unavailable,
+}
+
+/// Sixteen bytes, unique without asking the kernel for each: random per process, counted within it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RequestId(u64, u64);
+
+impl RequestId {
+    fn next(counter: &AtomicU64, process: u64) -> Self {
+        Self(process, counter.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl std::fmt::Display for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}{:016x}", self.0, self.1)
+    }
+}
+
+/// Makes the ids of one process.
+#[derive(Debug)]
+pub(crate) struct RequestIds {
+    process: u64,
+    counter: AtomicU64,
+}
+
+impl RequestIds {
+    pub(crate) fn new() -> Self {
+        Self { process: uuid::Uuid::now_v7().as_u64_pair().0, counter: AtomicU64::new(1) }
+    }
+
+    pub(crate) fn next(&self) -> RequestId {
+        RequestId::next(&self.counter, self.process)
+    }
+}
+
+/// A request body, seen where it is read.
+#[derive(Debug, Default)]
+pub(crate) struct Flow {
+    bytes: AtomicU64,
+    broken: AtomicBool,
+}
+
+impl Flow {
+    pub(crate) fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The client went away in the middle of it.
+    pub(crate) fn break_off(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Writes the record of one request when it is dropped, however the request ends.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    entry: Option<(Entry, Permit)>,
+    started: Instant,
+    request_body: Option<Arc<Flow>>,
+    finished: bool,
+}
+
+impl Recorder {
+    pub(crate) fn new(entry: Entry, permit: Permit) -> Self {
+        Self { entry: Some((entry, permit)), started: Instant::now(), request_body: None, finished: false }
+    }
+
+    pub(crate) fn entry(&mut self) -> &mut Entry {
+        &mut self.entry.as_mut().expect("only drop takes the entry").0
+    }
+
+    /// Counts the request body from here on.
+    pub(crate) fn count_request_body(&mut self) -> Arc<Flow> {
+        Arc::clone(self.request_body.get_or_insert_default())
+    }
+
+    /// What counts the request body, if anything does.
+    pub(crate) fn request_flow(&self) -> Option<Arc<Flow>> {
+        self.request_body.clone()
+    }
+
+    /// The request is refused, or failed: the record says why.
+    pub(crate) fn refuse(&mut self, refusal: &Refusal) {
+        let entry = self.entry();
+        entry.action = if refusal.reason.is_policy() { Action::Reject } else { Action::Error };
+        entry.reason = Some(refusal.reason);
+        entry.error = Some(Cow::Owned(refusal.message.clone()));
+        if refusal.rule.is_some() {
+            entry.rule.clone_from(&refusal.rule);
+        }
+        entry.status = Some(refusal.reason.status());
+    }
+
+    /// It failed after the response had begun.
+    pub(crate) fn fail(&mut self, reason: Reason, error: impl Into<Cow<'static, str>>) {
+        let entry = self.entry();
+        entry.action = Action::Error;
+        entry.reason = Some(reason);
+        entry.error = Some(error.into());
+        self.finished = true;
+    }
+
+    /// The response went out whole; without this the record says that the client went away.
+    pub(crate) fn finish(&mut self) {
+        self.finished = true;
+    }
+
+    /// Gives the place in the queue away; nothing is recorded.
+    pub(crate) fn into_permit(mut self) -> Option<Permit> {
+        self.entry.take().map(|(_, permit)| permit)
+    }
+
+    /// Says that a long exchange has begun, if the queue has room; its record follows when it ends.
+    pub(crate) fn announce(&mut self, audit: &super::Audit) {
+        let elapsed = self.started.elapsed();
+        let mut open = self.entry().clone();
+        open.message = Message::RequestOpen;
+        open.duration = elapsed;
+        if let Some(permit) = audit.reserve() {
+            permit.send(open);
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        let Some((mut entry, permit)) = self.entry.take() else { return };
+        entry.duration = self.started.elapsed();
+        if let Some(flow) = &self.request_body {
+            entry.bytes_in += flow.bytes();
+        }
+        let broken = self.request_body.as_ref().is_some_and(|flow| flow.broken.load(Ordering::Relaxed));
+        if broken || (!self.finished && entry.action == Action::Allow) {
+            entry.action = Action::ClientCancel;
+        }
+        if broken {
+            // Whatever was answered, nobody read it.
+            (entry.reason, entry.status) = (None, None);
+        }
+        permit.send(entry);
+    }
+}
+
+impl Entry {
+    /// The record as it is written.
+    pub(crate) fn record(&self) -> Record<'_> {
+        let (host, port, scheme) = match &self.target {
+            Target::Unknown => (Cow::Borrowed(""), None, None),
+            Target::Tunnel(host, port) => (host_text(host), Some(*port), None),
+            Target::Destination(to) => {
+                (host_text(&to.host), Some(to.port), Some(Cow::Borrowed(to.scheme.as_str())))
+            }
+        };
+        let path = match &self.path {
+            Some(path) => Cow::Borrowed(path.path()),
+            None => Cow::Borrowed(""),
+        };
+        Record {
+            time: self.began.try_into().unwrap_or_default(),
+            level: self.action.level(),
+            msg: self.message,
+            audit: Audit {
+                request_id: self.id.to_string().into(),
+                principal: (&*self.principal).into(),
+                generation: self.generation,
+                host,
+                port,
+                scheme,
+                method: self.method.as_str().into(),
+                path,
+                sni: self.sni.as_deref().map(Cow::Borrowed),
+                mode: self.mode.as_str().into(),
+                action: self.action,
+                reason: self.reason.map(|reason| reason.code().into()),
+                rule: self.rule.as_ref().map(|rule| rule.as_str().into()),
+                status_code: self.status,
+                duration_ms: (self.duration.as_secs_f64() * 1e6).round() / 1e3,
+                bytes_in: self.bytes_in,
+                bytes_out: self.bytes_out,
+                upstream_addr: self.upstream.map(|(address, _)| address.to_string().into()),
+                remote_addr: self.remote.to_string().into(),
+                client_protocol: self.client_protocol.map(|protocol| protocol.as_str().into()),
+                upstream_protocol: self.upstream.map(|(_, protocol)| protocol.as_str().into()),
+            },
+            tunnel: self.tunnel.as_deref().map(|target| Tunnel { target: target.into() }),
+            rejected_by: self.rejected_by().map(Cow::Borrowed),
+            error: self.error.as_deref().map(Cow::Borrowed),
+            request_transforms: self.transforms(),
+        }
+    }
+
+    /// The transform that iron-proxy would name; what the protocol refuses is nobody's.
+    fn rejected_by(&self) -> Option<&'static str> {
+        use Reason::{
+            AddressDenied, BodyTooLarge, CodingNotSwappable, HostNotAllowed, MethodNotAllowed,
+            PathNotAllowed, PlaceholderMisdirected, PlaceholderMissing, PortNotAllowed, SecretUnavailable,
+        };
+        match self.reason? {
+            HostNotAllowed | PortNotAllowed | MethodNotAllowed | PathNotAllowed | AddressDenied => {
+                Some("allowlist")
+            }
+            PlaceholderMisdirected
+            | PlaceholderMissing
+            | SecretUnavailable
+            | BodyTooLarge
+            | CodingNotSwappable => Some("secrets"),
+            _ => None,
+        }
+    }
+
+    fn transforms(&self) -> Vec<TransformTrace<'_>> {
+        let mut transforms = Vec::new();
+        if self.warned {
+            transforms.push(TransformTrace {
+                name: "allowlist".into(),
+                action: "warn".into(),
+                annotations: Annotations::default(),
+            });
+        }
+        if self.secrets.is_empty() {
+            return transforms;
+        }
+        let mut annotations = Annotations::default();
+        for trace in &self.secrets {
+            let secret = Cow::Borrowed(&*trace.secret);
+            match &trace.outcome {
+                Outcome::Swapped(locations) => {
+                    let locations = locations.iter().map(Location::to_string).collect();
+                    annotations.swapped.push(SecretUse { secret, locations });
+                }
+                Outcome::Injected(location) => {
+                    annotations.injected.push(SecretUse { secret, locations: vec![location.to_string()] });
+                }
+                Outcome::Unavailable => annotations.secret_unavailable.push(secret),
+            }
+        }
+        let action = if self.rejected_by() == Some("secrets") { "reject" } else { "allow" };
+        transforms.push(TransformTrace { name: "secrets".into(), action: action.into(), annotations });
+        transforms
+    }
+}
+
+/// IPv6 without brackets: the port has a field of its own.
+fn host_text(host: &Host) -> Cow<'_, str> {
+    match host {
+        Host::Name(name) => Cow::Borrowed(name.as_str()),
+        Host::Ip(ip) => Cow::Owned(ip.to_string()),
+    }
+}
+
+impl Mode {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Mitm => "mitm",
+            Self::Plain => "plain",
+            Self::Tunnel => "tunnel",
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Bodies in both directions: streamed frame by frame, counted, and watched for progress (invariants 8 and 13).
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use keyferry_config::policy::Reason;
+use tokio::time::{Instant, Sleep};
+
+use crate::audit::{Flow, Recorder};
+use crate::data_plane::DataPlane;
+use crate::transform::misdirection::Watch;
+use crate::upstream::Lease;
+
+/// How long a request body may stand still.
+pub(crate) const REQUEST_PROGRESS: Duration = Duration::from_secs(60);
+/// How long a response may stand still once its head is there: event streams are quiet for long.
+pub(crate) const RESPONSE_IDLE: Duration = Duration::from_secs(3600);
+
+/// Why a body ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("the peer broke off the body: {0}")]
+    Peer(#[from] hyper::Error),
+    #[error("no byte of the body moved for {} s", .0.as_secs())]
+    Stalled(Duration),
+    #[error("the body holds a placeholder that is not bound to this host")]
+    Misdirected,
+}
+
+/// A request body on its way to the upstream.
+#[derive(Debug)]
+pub(crate) enum RequestBody {
+    /// As it arrives.
+    Stream(RequestStream),
+    /// Held whole and changed, or empty.
+    Whole(Full<Bytes>),
+}
+
+#[derive(Debug)]
+pub(crate) struct RequestStream {
+    inner: Incoming,
+    flow: Arc<Flow>,
+    ticks: Ticks,
+    watch: Option<Watch>,
+}
+
+impl RequestBody {
+    pub(crate) fn empty() -> Self {
+        Self::Whole(Full::default())
+    }
+
+    /// Streams `inner`, counting into `flow`, and looks in it for generated placeholders if there is a `watch`.
+    pub(crate) fn stream(inner: Incoming, flow: Arc<Flow>, watch: Option<Watch>) -> Self {
+        Self::Stream(RequestStream { inner, flow, ticks: Ticks::default(), watch })
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            Self::Stream(body) => body.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Stream(body) => body.inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Stream(body) => body.inner.size_hint(),
+        }
+    }
+}
+
+impl RequestStream {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
+            while ready!(self.ticks.poll_tick(cx)) < REQUEST_PROGRESS {}
+            return Poll::Ready(Some(Err(BodyError::Stalled(REQUEST_PROGRESS))));
+        };
+        self.ticks.moved();
+        match frame {
+            Some(Ok(frame)) => {
+                let data = frame.data_ref().map_or(&[][..], |data| data);
+                self.flow.add(data.len());
+                if self.watch.as_mut().is_some_and(|watch| watch.sees(data)) {
+                    return Poll::Ready(Some(Err(BodyError::Misdirected)));
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                self.flow.break_off();
+                Poll::Ready(Some(Err(error.into())))
+            }
+            None => Poll::Ready(None),
+        }
+    }
+}
+
+/// Reads a body whole, at most `limit` bytes of it. The error says whether it is larger, or broke off.
+pub(crate) async fn hold(
+    body: RequestBody,
+    limit: Option<u64>,
+) -> Result<(Bytes, Option<HeaderMap>), Unheld> {
+    use http_body_util::BodyExt;
+    let collected = match limit {
+        Some(limit) => Limited::new(body, usize::try_from(limit).unwrap_or(usize::MAX)).collect().await,
+        None => body.collect().await.map_err(Into::into),
+    };
+    match collected {
+        Ok(collected) => {
+            let trailers = collected.trailers().cloned();
+            Ok((collected.to_bytes(), trailers))
+        }
+        Err(error) if error.is::<LengthLimitError>() => Err(Unheld::TooLarge),
+        Err(error) if matches!(error.downcast_ref(), Some(BodyError::Stalled(_))) => Err(Unheld::Stalled),
+        Err(error) => Err(Unheld::Broken(error)),
+    }
+}
+
+/// Why a body could not be held.
+#[derive(Debug)]
+pub(crate) enum Unheld {
+    TooLarge,
+    Stalled,
+    Broken(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A response body on its way to the sandbox. Dropping it writes the request's record.
+#[derive(Debug)]
+pub(crate) enum ResponseBody {
+    /// Our own words, and the record that is written when they are gone.
+    Own(Full<Bytes>, #[expect(dead_code, reason = "held to be dropped")] Option<Box<Recorder>>),
+    /// The upstream's, as they arrive.
+    Stream(Box<ResponseStream>),
+}
+
+pub(crate) struct ResponseStream {
+    inner: Incoming,
+    recorder: Recorder,
+    plane: Arc<DataPlane>,
+    /// Given back once the body is read to its end, so that the connection serves another request.
+    lease: Option<Lease>,
+    ticks: Ticks,
+    announced: bool,
+}
+
+impl ResponseBody {
+    /// Our own words. The record is written when they are sent, or cannot be.
+    pub(crate) fn own(text: impl Into<Bytes>, mut recorder: Option<Recorder>) -> Self {
+        let text: Bytes = text.into();
+        if let Some(recorder) = &mut recorder {
+            recorder.entry().bytes_out = text.len() as u64;
+            recorder.finish();
+        }
+        Self::Own(Full::new(text), recorder.map(Box::new))
+    }
+
+    /// The answer to HEAD, and 204 and 304: no body, whatever the upstream sends (RFC 9110 section 6.4.1).
+    pub(crate) fn none(inner: &Incoming, recorder: Recorder, lease: Lease) -> Self {
+        if inner.is_end_stream() {
+            lease.give_back();
+        }
+        Self::own("", Some(recorder))
+    }
+
+    pub(crate) fn stream(
+        inner: Incoming,
+        mut recorder: Recorder,
+        plane: Arc<DataPlane>,
+        lease: Lease,
+    ) -> Self {
+        let mut lease = Some(lease);
+        if inner.is_end_stream() {
+            recorder.finish();
+            lease.take().into_iter().for_each(Lease::give_back);
+        }
+        let ticks = Ticks::default();
+        Self::Stream(Box::new(ResponseStream { inner, recorder, plane, lease, ticks, announced: false }))
+    }
+}
+
+impl std::fmt::Debug for ResponseStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResponseStream").finish_non_exhaustive()
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Own(body, _) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            Self::Stream(stream) => stream.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(body, _) => body.is_end_stream(),
+            Self::Stream(stream) => stream.inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(body, _) => body.size_hint(),
+            Self::Stream(stream) => stream.inner.size_hint(),
+        }
+    }
+}
+
+impl ResponseStream {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.ticks.moved();
+                if let Some(data) = frame.data_ref() {
+                    self.recorder.entry().bytes_out += data.len() as u64;
+                }
+                if self.inner.is_end_stream() {
+                    self.end();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.recorder.fail(
+                    Reason::UpstreamReset,
+                    format!("the upstream broke off the response body: {error}"),
+                );
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(None) => {
+                self.end();
+                Poll::Ready(None)
+            }
+            Poll::Pending => self.poll_waiting(cx),
+        }
+    }
+
+    fn end(&mut self) {
+        self.recorder.finish();
+        self.lease.take().into_iter().for_each(Lease::give_back);
+    }
+
+    /// The first tick makes it a long stream, which the audit log announces while it is open; a quiet hour ends it.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            let quiet = ready!(self.ticks.poll_tick(cx));
+            if quiet >= RESPONSE_IDLE {
+                self.recorder.fail(
+                    Reason::UpstreamTimeout,
+                    format!("the response stood still for {} s", quiet.as_secs()),
+                );
+                return Poll::Ready(Some(Err(BodyError::Stalled(quiet))));
+            }
+            if !std::mem::replace(&mut self.announced, true) {
+                self.recorder.announce(&self.plane.audit);
+            }
+        }
+    }
+}
+
+/// A timer that is armed only while something waits, and is not touched when bytes move.
+#[derive(Debug, Default)]
+struct Ticks {
+    sleep: Option<Pin<Box<Sleep>>>,
+    moved: bool,
+    /// Ticks in a row without a byte.
+    quiet: u32,
+}
+
+impl Ticks {
+    const EVERY: Duration = Duration::from_secs(60);
+
+    fn moved(&mut self) {
+        self.moved = true;
+    }
+
+    /// Ready at each tick while waiting; says how long nothing has moved, at most one tick too little.
+    fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(Self::EVERY)));
+        ready!(sleep.as_mut().poll(cx));
+        sleep.as_mut().reset(Instant::now() + Self::EVERY);
+        self.quiet = if std::mem::take(&mut self.moved) { 0 } else { self.quiet + 1 };
+        Poll::Ready(Self::EVERY * self.quiet)
+    }
+}
+
+/// Replaces ranges of `bytes`, left to right, in one copy.
+pub(crate) fn splice<'a>(
+    bytes: &[u8],
+    pieces: impl Iterator<Item = (std::ops::Range<usize>, &'a [u8])>,
+) -> BytesMut {
+    let mut spliced = BytesMut::with_capacity(bytes.len() + 64);
+    let mut at = 0;
+    for (range, piece) in pieces {
+        spliced.extend_from_slice(&bytes[at..range.start]);
+        spliced.extend_from_slice(piece);
+        at = range.end;
+    }
+    spliced.extend_from_slice(&bytes[at..]);
+    spliced
+}

@@ -1,0 +1,3 @@
+//! What no policy may allow.
+
+pub(crate) mod request;

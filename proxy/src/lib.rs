@@ -1,0 +1,24 @@
+//! The data plane: intercept, decide, inject, forward, audit.
+//!
+//! Data flows one way, in the order of the modules that it meets:
+//! `listener → identity → tls → exchange → guard → policy → transform → upstream → audit`.
+
+mod admin;
+mod audit;
+mod body;
+mod data_plane;
+mod drain;
+mod exchange;
+mod guard;
+mod identity;
+mod listener;
+mod refusal;
+mod session;
+mod start;
+pub mod tls;
+mod transform;
+mod upstream;
+mod websocket;
+
+pub use audit::{AuditError, AuditTarget};
+pub use start::{Proxy, Settings, StartError};

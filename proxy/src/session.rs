@@ -1,0 +1,158 @@
+//! What the requests of one connection have in common: who sends them, and where they may go.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderValue, Method};
+use keyferry_config::policy::{Destination, Host, Reason, Refusal, Scope};
+use keyferry_contract::audit::{Action, Message};
+use smallvec::SmallVec;
+
+use crate::audit::{Entry, Mode, Permit, Recorder, Target};
+use crate::data_plane::{DataPlane, Generation, Protocol};
+use crate::upstream::{PoolKey, Slot};
+
+/// A connection, or a tunnel inside one.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) plane: Arc<DataPlane>,
+    pub(crate) remote: SocketAddr,
+    pub(crate) principal: Arc<str>,
+}
+
+/// A granted CONNECT. Its own record is written only if no request came through it.
+#[derive(Debug)]
+pub(crate) struct Tunnel {
+    pub(crate) session: Session,
+    pub(crate) host: Host,
+    pub(crate) port: u16,
+    pub(crate) target: Arc<str>,
+    record: Mutex<Option<Recorder>>,
+}
+
+/// One destination with all that is needed to send requests to it; made once per tunnel.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) destination: Arc<Destination>,
+    /// The destination as `Host` has it.
+    pub(crate) host_header: HeaderValue,
+    /// The destination as `:authority` has it.
+    pub(crate) authority: Authority,
+    pub(crate) slot: Arc<Slot>,
+    scope: ArcSwap<Scope>,
+}
+
+/// The tunnel around a request, as its record shows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Around<'a> {
+    pub(crate) tunnel: &'a Tunnel,
+    pub(crate) sni: Option<&'a Arc<str>>,
+}
+
+impl Session {
+    /// A record for a request that has just arrived, or the refusal that it gets while none can be written.
+    pub(crate) fn recorder(&self, parts: &Parts, around: Option<Around<'_>>) -> Result<Recorder, Refusal> {
+        let reserved = around.and_then(|around| around.tunnel.reserved());
+        let permit = match reserved.or_else(|| self.plane.audit.reserve()) {
+            Some(permit) => permit,
+            None => return Err(audit_full()),
+        };
+        let mut entry = self.entry(parts.method.clone(), Mode::Plain);
+        entry.path = parts.uri.path_and_query().cloned();
+        entry.client_protocol = Some(Protocol::of(parts.version));
+        if let Some(around) = around {
+            entry.tunnel = Some(Arc::clone(&around.tunnel.target));
+            entry.sni = around.sni.cloned();
+        }
+        Ok(Recorder::new(entry, permit))
+    }
+
+    fn entry(&self, method: Method, mode: Mode) -> Entry {
+        Entry {
+            id: self.plane.request_ids.next(),
+            began: SystemTime::now(),
+            duration: std::time::Duration::ZERO,
+            message: Message::Request,
+            action: Action::Allow,
+            principal: Arc::clone(&self.principal),
+            generation: self.plane.generation.load().policy.generation(),
+            target: Target::Unknown,
+            method,
+            path: None,
+            mode,
+            sni: None,
+            reason: None,
+            error: None,
+            rule: None,
+            warned: false,
+            status: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            upstream: None,
+            remote: self.remote,
+            client_protocol: None,
+            tunnel: None,
+            secrets: SmallVec::new(),
+        }
+    }
+}
+
+impl Tunnel {
+    /// A tunnel that was granted; `recorder` is the CONNECT's.
+    pub(crate) fn new(session: Session, host: Host, port: u16, recorder: Recorder) -> Self {
+        let target = format!("{host}:{port}").into();
+        Self { session, host, port, target, record: Mutex::new(Some(recorder)) }
+    }
+
+    /// The place in the audit queue that the CONNECT reserved, for the tunnel's first request.
+    fn reserved(&self) -> Option<Permit> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner).take().and_then(Recorder::into_permit)
+    }
+
+    /// The tunnel ends without a request for a reason of its own.
+    pub(crate) fn fail(&self, refusal: &Refusal, sni: Option<&str>) {
+        if let Some(recorder) = &mut *self.record.lock().unwrap_or_else(PoisonError::into_inner) {
+            recorder.refuse(refusal);
+            // The client saw the answer to its CONNECT.
+            recorder.entry().status = Some(200);
+            recorder.entry().sni = sni.map(Arc::from);
+        }
+    }
+}
+
+impl Route {
+    pub(crate) fn new(
+        plane: &DataPlane,
+        generation: &Generation,
+        destination: Destination,
+        principal: Arc<str>,
+    ) -> Result<Self, Refusal> {
+        let text = destination.authority();
+        let bad = || Refusal::new(Reason::MalformedRequest, format!("{text} is not an authority"));
+        let host_header = HeaderValue::try_from(&text).map_err(|_| bad())?;
+        let authority = Authority::try_from(text.as_str()).map_err(|_| bad())?;
+        let scope = ArcSwap::from_pointee(Scope::new(Arc::clone(&generation.policy), destination.clone()));
+        let destination = Arc::new(destination);
+        let slot = plane.pool.slot(PoolKey { destination: Arc::clone(&destination), principal });
+        Ok(Self { destination, host_header, authority, slot, scope })
+    }
+
+    /// What the policy of `generation` says about the destination.
+    pub(crate) fn scope(&self, generation: &Generation) -> Arc<Scope> {
+        let scope = self.scope.load_full();
+        if Arc::ptr_eq(scope.policy(), &generation.policy) {
+            return scope;
+        }
+        let scope = Arc::new(Scope::new(Arc::clone(&generation.policy), (*self.destination).clone()));
+        self.scope.store(Arc::clone(&scope));
+        scope
+    }
+}
+
+pub(crate) fn audit_full() -> Refusal {
+    Refusal::new(Reason::AuditFull, "the audit log cannot keep up, and no request passes unrecorded")
+}

@@ -1,0 +1,154 @@
+//! One connection: dialled, TLS verified, HTTP spoken.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use ipnet::IpNet;
+use keyferry_config::policy::{Destination, Host, Reason, Refusal, Scheme};
+use keyferry_dial::{DialError, Dialer};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::body::RequestBody;
+use crate::tls::UpstreamTls;
+
+/// How long a TLS handshake with an upstream may take.
+const TLS_TIMEOUT: Duration = Duration::from_secs(10);
+/// What one HTTP/2 stream, and all of them together, may have in flight: enough for 1 Gbit/s over 15 ms.
+const STREAM_WINDOW: u32 = 2 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// Makes connections.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    pub(crate) dialer: Dialer,
+    pub(crate) tls: UpstreamTls,
+}
+
+/// A fresh connection that speaks HTTP.
+#[derive(Debug)]
+pub(crate) enum Fresh {
+    H1(http1::SendRequest<RequestBody>),
+    H2(http2::SendRequest<RequestBody>),
+}
+
+impl Connector {
+    /// A connection that speaks what the upstream prefers.
+    pub(crate) async fn connect(
+        &self,
+        to: &Destination,
+        exempt: &[IpNet],
+    ) -> Result<(Fresh, SocketAddr), Refusal> {
+        let (tcp, address) = self.dial(to, exempt).await?;
+        let fresh = match to.scheme {
+            Scheme::Http => Fresh::H1(http1(tcp).await?),
+            Scheme::Https => {
+                let tls = self.handshake(tcp, to, self.tls.h2_or_http1()).await?;
+                match tls.get_ref().1.alpn_protocol() {
+                    Some(b"h2") => Fresh::H2(http2(tls).await?),
+                    _ => Fresh::H1(http1(tls).await?),
+                }
+            }
+        };
+        Ok((fresh, address))
+    }
+
+    async fn dial(&self, to: &Destination, exempt: &[IpNet]) -> Result<(TcpStream, SocketAddr), Refusal> {
+        let connected = self.dialer.connect(&to.host, to.port, exempt).await.map_err(|error| {
+            let reason = match &error {
+                DialError::Dns { .. } => Reason::UpstreamDns,
+                DialError::AddressDenied { .. } => Reason::AddressDenied,
+                DialError::Connect { .. } => Reason::UpstreamConnect,
+                DialError::Timeout { .. } => Reason::UpstreamTimeout,
+            };
+            Refusal::new(reason, first_line(&error.to_string()))
+        })?;
+        Ok((connected.stream, connected.address))
+    }
+
+    async fn handshake(
+        &self,
+        tcp: TcpStream,
+        to: &Destination,
+        config: &Arc<ClientConfig>,
+    ) -> Result<TlsStream<TcpStream>, Refusal> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Refusal::new(Reason::UpstreamTls, format!("the TLS handshake with {} failed: {error}", to.host))
+        };
+        let name = match &to.host {
+            Host::Name(name) => {
+                ServerName::try_from(name.as_str().to_owned()).map_err(|error| failed(&error))?
+            }
+            Host::Ip(ip) => ServerName::from(*ip),
+        };
+        match tokio::time::timeout(TLS_TIMEOUT, TlsConnector::from(Arc::clone(config)).connect(name, tcp))
+            .await
+        {
+            Ok(Ok(tls)) => Ok(tls),
+            Ok(Err(error)) => Err(failed(&error)),
+            Err(_) => Err(Refusal::new(
+                Reason::UpstreamTimeout,
+                format!("the TLS handshake with {} took longer than {} s", to.host, TLS_TIMEOUT.as_secs()),
+            )),
+        }
+    }
+}
+
+/// A connection of its own for one upgrade: HTTP/1.1 only, as an `Upgrade` needs it (invariant 9).
+pub(crate) async fn upgradeable(
+    connector: &Connector,
+    to: &Destination,
+    exempt: &[IpNet],
+) -> Result<(http1::SendRequest<RequestBody>, SocketAddr), Refusal> {
+    let (tcp, address) = connector.dial(to, exempt).await?;
+    let sender = match to.scheme {
+        Scheme::Http => http1(tcp).await?,
+        Scheme::Https => http1(connector.handshake(tcp, to, connector.tls.http1_only()).await?).await?,
+    };
+    Ok((sender, address))
+}
+
+async fn http1<IO>(io: IO) -> Result<http1::SendRequest<RequestBody>, Refusal>
+where
+    IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = http1::Builder::new().preserve_header_case(true).handshake(TokioIo::new(io));
+    let (sender, connection) = handshake.await.map_err(|error| protocol(&error))?;
+    tokio::spawn(async move {
+        // The request that it carried reports the error.
+        let _ = connection.with_upgrades().await;
+    });
+    Ok(sender)
+}
+
+async fn http2<IO>(io: IO) -> Result<http2::SendRequest<RequestBody>, Refusal>
+where
+    IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .keep_alive_interval(Duration::from_secs(30))
+        .handshake(TokioIo::new(io));
+    let (sender, connection) = handshake.await.map_err(|error| protocol(&error))?;
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    Ok(sender)
+}
+
+fn protocol(error: &hyper::Error) -> Refusal {
+    Refusal::new(Reason::UpstreamProtocol, format!("the upstream does not speak HTTP: {error}"))
+}
+
+/// Errors of `dial` may have a `hint:` line; a refusal's hint comes from its reason.
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}

@@ -1,0 +1,7 @@
+//! Connections to upstreams: made, kept and lent out.
+
+mod connect;
+mod pool;
+
+pub(crate) use connect::{Connector, upgradeable};
+pub(crate) use pool::{Lease, Pool, PoolKey, Slot};

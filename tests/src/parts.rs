@@ -1,0 +1,47 @@
+//! The programs from outside that the tests drive. What is missing fails the test that needs it.
+
+use std::path::{Path, PathBuf};
+
+/// The Python of the test environment, with requests, httpx, grpcio and websockets.
+///
+/// # Panics
+/// When `./scripts/test` has not made it yet.
+pub fn python() -> PathBuf {
+    let python = workspace().join("target/test-parts/venv/bin/python");
+    assert!(
+        python.exists(),
+        "the Python clients are not installed: {} is missing\nhint: run ./scripts/test, which installs them",
+        python.display(),
+    );
+    python
+}
+
+/// One of our own Python programs beside the tests.
+pub fn script(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(name);
+    assert!(path.exists(), "no such script: {}", path.display());
+    path
+}
+
+/// An executable on the search path.
+///
+/// # Panics
+/// When it is not installed.
+pub fn command(name: &str) -> PathBuf {
+    std::env::split_paths(&search_path())
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file())
+        .unwrap_or_else(|| panic!("{name} is not installed\nhint: run ./scripts/test, which installs it"))
+}
+
+/// Where programs are looked for; the only variable that a test's child inherits.
+///
+/// # Panics
+/// When the test process itself has none.
+pub fn search_path() -> std::ffi::OsString {
+    std::env::var_os("PATH").expect("a PATH to find programs on")
+}
+
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace")
+}
