@@ -11,10 +11,10 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use keyferry_config::policy::Reason;
-use tokio::time::{Instant, Sleep};
 
 use crate::audit::{Flow, Recorder};
 use crate::data_plane::DataPlane;
+use crate::ticks::Ticks;
 use crate::transform::misdirection::Watch;
 use crate::upstream::Lease;
 
@@ -135,6 +135,24 @@ pub(crate) async fn hold(
         Err(error) if matches!(error.downcast_ref(), Some(BodyError::Stalled(_))) => Err(Unheld::Stalled),
         Err(error) => Err(Unheld::Broken(error)),
     }
+}
+
+/// Reads and forgets what a client still sends of a request that was refused: one that is cut off before it has read the answer may
+/// never see it (T26). At most a megabyte and ten seconds; past that the connection, or the stream, is reset.
+pub(crate) async fn discard(mut body: Incoming) {
+    use http_body_util::BodyExt;
+    let mut left = 1usize << 20;
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(length) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    // A client that takes longer has had its answer for long.
+    let _ = tokio::time::timeout(Duration::from_secs(10), reading).await;
 }
 
 /// Why a body could not be held.
@@ -282,32 +300,6 @@ impl ResponseStream {
                 self.recorder.announce(&self.plane.audit);
             }
         }
-    }
-}
-
-/// A timer that is armed only while something waits, and is not touched when bytes move.
-#[derive(Debug, Default)]
-struct Ticks {
-    sleep: Option<Pin<Box<Sleep>>>,
-    moved: bool,
-    /// Ticks in a row without a byte.
-    quiet: u32,
-}
-
-impl Ticks {
-    const EVERY: Duration = Duration::from_secs(60);
-
-    fn moved(&mut self) {
-        self.moved = true;
-    }
-
-    /// Ready at each tick while waiting; says how long nothing has moved, at most one tick too little.
-    fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(Self::EVERY)));
-        ready!(sleep.as_mut().poll(cx));
-        sleep.as_mut().reset(Instant::now() + Self::EVERY);
-        self.quiet = if std::mem::take(&mut self.moved) { 0 } else { self.quiet + 1 };
-        Poll::Ready(Self::EVERY * self.quiet)
     }
 }
 

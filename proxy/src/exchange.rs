@@ -7,12 +7,13 @@ use http::header::{COOKIE, EXPECT, HOST, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use keyferry_config::policy::{Plan, Reason, Refusal, RequestHead, Scheme, Scope, Verdict};
 
-use crate::audit::{Flow, Mode, Recorder, Target};
-use crate::body::{RequestBody, ResponseBody};
+use crate::audit::{Flow, Recorder};
+use crate::body::{RequestBody, ResponseBody, discard};
 use crate::data_plane::{DataPlane, Generation, Protocol};
 use crate::guard::request::{agrees, strip_hop_by_hop, strip_response, wants_websocket};
 use crate::refusal;
@@ -33,13 +34,12 @@ pub(crate) async fn exchange(
         Ok(recorder) => recorder,
         Err(refusal) => return refusal::respond_unrecorded(&refusal),
     };
-    recorder.entry().target = Target::Destination(Arc::clone(&route.destination));
-    recorder.entry().mode = match route.destination.scheme {
-        Scheme::Https => Mode::Mitm,
-        Scheme::Http => Mode::Plain,
-    };
+    route.describe(recorder.entry());
     let is_head = parts.method == Method::HEAD;
-    match carry(session, route, parts, body, &mut recorder).await {
+    // hyper asks for a body that waits for `100 Continue` as soon as it is read; one that is refused must not be asked for (T35).
+    let waits = parts.headers.contains_key(EXPECT);
+    let mut body = Some(body);
+    match carry(session, route, parts, &mut body, &mut recorder).await {
         Ok(Answer::Response(response, lease)) => {
             let (parts, body) = response.into_parts();
             let bodyless =
@@ -52,7 +52,12 @@ pub(crate) async fn exchange(
             Response::from_parts(parts, body)
         }
         Ok(Answer::Switched(switch)) => switch.relay(&session.plane, recorder),
-        Err(refusal) => refusal::respond(&refusal, recorder),
+        Err(refusal) => {
+            if let Some(unread) = body.filter(|body| !waits && !body.is_end_stream()) {
+                session.plane.drain.spawn(discard(unread));
+            }
+            refusal::respond(&refusal, recorder)
+        }
     }
 }
 
@@ -65,7 +70,7 @@ async fn carry(
     session: &Session,
     route: &Route,
     mut parts: Parts,
-    body: Incoming,
+    body: &mut Option<Incoming>,
     recorder: &mut Recorder,
 ) -> Result<Answer, Refusal> {
     let plane = &session.plane;
@@ -123,7 +128,7 @@ async fn transform(
     plane: &DataPlane,
     parts: &mut Parts,
     target: &mut PathAndQuery,
-    body: Incoming,
+    body: &mut Option<Incoming>,
     recorder: &mut Recorder,
 ) -> Result<RequestBody, Refusal> {
     if !plan.changes_nothing() {

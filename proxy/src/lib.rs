@@ -15,6 +15,7 @@ mod listener;
 mod refusal;
 mod session;
 mod start;
+mod ticks;
 pub mod tls;
 mod transform;
 mod upstream;

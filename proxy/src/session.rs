@@ -7,13 +7,16 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderValue, Method};
-use keyferry_config::policy::{Destination, Host, Reason, Refusal, Scope};
+use http::{HeaderValue, Method, Response};
+use keyferry_config::policy::{Destination, Host, Reason, Refusal, Scheme, Scope};
 use keyferry_contract::audit::{Action, Message};
 use smallvec::SmallVec;
 
 use crate::audit::{Entry, Mode, Permit, Recorder, Target};
+use crate::body::ResponseBody;
 use crate::data_plane::{DataPlane, Generation, Protocol};
+use crate::guard::Fault;
+use crate::refusal;
 use crate::upstream::{PoolKey, Slot};
 
 /// A connection, or a tunnel inside one.
@@ -56,14 +59,35 @@ pub(crate) struct Around<'a> {
 impl Session {
     /// A record for a request that has just arrived, or the refusal that it gets while none can be written.
     pub(crate) fn recorder(&self, parts: &Parts, around: Option<Around<'_>>) -> Result<Recorder, Refusal> {
+        let mut recorder = self.begin(Some(parts.method.clone()), around)?;
+        recorder.entry().path = parts.uri.path_and_query().cloned();
+        recorder.entry().client_protocol = Some(Protocol::of(parts.version));
+        Ok(recorder)
+    }
+
+    /// The answer to bytes that must not be read as a request.
+    pub(crate) fn refuse_fault(
+        &self,
+        fault: Fault,
+        route: Option<&Route>,
+        around: Option<Around<'_>>,
+    ) -> Response<ResponseBody> {
+        match self.begin(fault.method, around) {
+            Ok(mut recorder) => {
+                recorder.entry().client_protocol = Some(Protocol::H1);
+                if let Some(route) = route {
+                    route.describe(recorder.entry());
+                }
+                refusal::respond(&fault.refusal, recorder)
+            }
+            Err(refusal) => refusal::respond_unrecorded(&refusal),
+        }
+    }
+
+    fn begin(&self, method: Option<Method>, around: Option<Around<'_>>) -> Result<Recorder, Refusal> {
         let reserved = around.and_then(|around| around.tunnel.reserved());
-        let permit = match reserved.or_else(|| self.plane.audit.reserve()) {
-            Some(permit) => permit,
-            None => return Err(audit_full()),
-        };
-        let mut entry = self.entry(parts.method.clone(), Mode::Plain);
-        entry.path = parts.uri.path_and_query().cloned();
-        entry.client_protocol = Some(Protocol::of(parts.version));
+        let Some(permit) = reserved.or_else(|| self.plane.audit.reserve()) else { return Err(audit_full()) };
+        let mut entry = self.entry(method, Mode::Plain);
         if let Some(around) = around {
             entry.tunnel = Some(Arc::clone(&around.tunnel.target));
             entry.sni = around.sni.cloned();
@@ -71,7 +95,7 @@ impl Session {
         Ok(Recorder::new(entry, permit))
     }
 
-    fn entry(&self, method: Method, mode: Mode) -> Entry {
+    fn entry(&self, method: Option<Method>, mode: Mode) -> Entry {
         Entry {
             id: self.plane.request_ids.next(),
             began: SystemTime::now(),
@@ -139,6 +163,15 @@ impl Route {
         let destination = Arc::new(destination);
         let slot = plane.pool.slot(PoolKey { destination: Arc::clone(&destination), principal });
         Ok(Self { destination, host_header, authority, slot, scope })
+    }
+
+    /// Writes into a record where the request goes.
+    pub(crate) fn describe(&self, entry: &mut Entry) {
+        entry.target = Target::Destination(Arc::clone(&self.destination));
+        entry.mode = match self.destination.scheme {
+            Scheme::Https => Mode::Mitm,
+            Scheme::Http => Mode::Plain,
+        };
     }
 
     /// What the policy of `generation` says about the destination.

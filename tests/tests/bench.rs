@@ -22,7 +22,7 @@ fn outside() -> Sandbox {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_origin_echoes_over_both_protocols() {
-    let origin = Origin::start("localhost").await;
+    let origin = Origin::start("127.0.0.1").await;
     let outside = outside();
 
     for (flag, protocol) in [("--http1.1", "http/1.1"), ("--http2", "h2")] {
@@ -44,7 +44,7 @@ async fn an_origin_echoes_over_both_protocols() {
 async fn an_origin_speaks_only_the_protocol_it_is_told() {
     let outside = outside();
     for (alpn, spoken) in [("h2", "2"), ("http/1.1", "1.1")] {
-        let origin = Origin::builder("localhost").alpn(&[alpn]).start().await;
+        let origin = Origin::builder("127.0.0.1").alpn(&[alpn]).start().await;
         let arguments = ["-o", "/dev/null", "-w", "%{http_version}", &origin.url("/")];
         assert_eq!(outside.curl(arguments).await.success(), spoken);
     }
@@ -52,7 +52,7 @@ async fn an_origin_speaks_only_the_protocol_it_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gated_stream_hands_out_one_item_for_each_step() {
-    let origin = Origin::start("localhost").await;
+    let origin = Origin::start("127.0.0.1").await;
     let outside = outside();
     let mut client = outside.start("curl", ["-sSN", &origin.url("/lines/3")]);
     for n in 1..=3 {
@@ -64,7 +64,7 @@ async fn a_gated_stream_hands_out_one_item_for_each_step() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_of_the_pattern_arrive_whole() {
-    let origin = Origin::start("localhost").await;
+    let origin = Origin::start("127.0.0.1").await;
     let outside = outside();
     let length = 3_000_000;
 
@@ -82,10 +82,10 @@ async fn bodies_of_the_pattern_arrive_whole() {
 async fn bad_certificates_are_bad() {
     let outside = outside();
     let origins = [
-        Origin::builder("localhost").validity(Validity::Expired).start().await,
-        Origin::builder("localhost").validity(Validity::NotYet).start().await,
-        Origin::builder("localhost").certificate_for("other.example").start().await,
-        Origin::builder("localhost").issued_by(Authority::named("nobody's")).start().await,
+        Origin::builder("127.0.0.1").validity(Validity::Expired).start().await,
+        Origin::builder("127.0.0.1").validity(Validity::NotYet).start().await,
+        Origin::builder("127.0.0.1").certificate_for("other.example").start().await,
+        Origin::builder("127.0.0.1").issued_by(Authority::named("nobody's")).start().await,
     ];
     for origin in &origins {
         let ran = outside.curl([origin.url("/")]).await;
@@ -95,7 +95,7 @@ async fn bad_certificates_are_bad() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_odd_routes_answer_as_their_names_say() {
-    let origin = Origin::start("localhost").await;
+    let origin = Origin::start("127.0.0.1").await;
     let outside = outside();
     for flag in ["--http1.1", "--http2"] {
         for (path, expected) in [
@@ -108,7 +108,7 @@ async fn the_odd_routes_answer_as_their_names_say() {
             assert!(head.contains(expected), "{flag} {path}: {head}");
         }
     }
-    let plain = Origin::builder("localhost").plain().start().await;
+    let plain = Origin::builder("127.0.0.1").plain().start().await;
     assert!(outside.curl([plain.url("/")]).await.success().contains("\"authority\""));
     let ran = outside.curl(["-m", "0.3", &origin.url("/stall/body")]).await;
     assert_eq!((ran.status.code(), ran.stdout.as_str()), (Some(28), "the first half\n"));
@@ -118,7 +118,7 @@ async fn the_odd_routes_answer_as_their_names_say() {
 async fn a_raw_origin_sends_what_its_script_says() {
     let go_on = Arc::new(Notify::new());
     let cut = Arc::clone(&go_on);
-    let origin = RawOrigin::start("localhost", move |mut connection: RawConnection| {
+    let origin = RawOrigin::start("127.0.0.1", move |mut connection: RawConnection| {
         let cut = Arc::clone(&cut);
         async move {
             connection.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf\n").await;
@@ -137,7 +137,7 @@ async fn a_raw_origin_sends_what_its_script_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_git_server_is_cloned_from_and_pushed_to() {
-    let server = GitServer::start("localhost", "git", "right").await;
+    let server = GitServer::start("127.0.0.1", "git", "right").await;
     let outside = outside();
 
     outside.run("git", ["clone", "-q", &server.url("git", "right"), "copy"]).await.success();
@@ -157,7 +157,7 @@ async fn a_git_server_is_cloned_from_and_pushed_to() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_package_index_is_installed_from() {
-    let index = PackageIndex::start("localhost", "reader", "right").await;
+    let index = PackageIndex::start("127.0.0.1", "reader", "right").await;
     let outside = outside();
     for (password, works) in [("right", true), ("wrong", false)] {
         let url = index.url("reader", password);
@@ -175,7 +175,7 @@ async fn a_package_index_is_installed_from() {
 async fn grpc_and_websocket_servers_serve_their_clients() {
     let outside = outside();
     let (grpc, port) = serve(&outside, "grpc_server.py").await;
-    let target = format!("localhost:{port}");
+    let target = format!("127.0.0.1:{port}");
     let echoed = outside.python("grpc_client.py", [&target, "key", "echo", "hello"]).await.success();
     assert_eq!(echoed, "hello\nOK adds-up\n");
     let refused = outside.python("grpc_client.py", [&target, "key", "refuse"]).await.failure();
@@ -183,14 +183,14 @@ async fn grpc_and_websocket_servers_serve_their_clients() {
     grpc.kill().await;
 
     let (mut websocket, port) = serve(&outside, "websocket_server.py").await;
-    let url = format!("wss://localhost:{port}/");
+    let url = format!("wss://127.0.0.1:{port}/");
     let said = outside.python("websocket_client.py", [&url, "key"]).await.success();
     assert_eq!(said, "5 same\n3 same\n300000 same\n7 same\nclosed 4001 as you wish\n");
     assert_eq!(websocket.line().await, "authorization Bearer key");
 }
 
 async fn serve(sandbox: &Sandbox, script: &str) -> (Running, String) {
-    let (certificate, key) = Authority::trusted().issue("localhost", Validity::Current).write(sandbox.home());
+    let (certificate, key) = Authority::trusted().issue("127.0.0.1", Validity::Current).write(sandbox.home());
     let mut server = sandbox.start(parts::python(), [parts::script(script), certificate, key]);
     let port = server.line().await.strip_prefix("port ").expect("the port first").to_owned();
     (server, port)

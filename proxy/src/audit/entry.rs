@@ -27,7 +27,8 @@ pub(crate) struct Entry {
     pub(crate) principal: Arc<str>,
     pub(crate) generation: u64,
     pub(crate) target: Target,
-    pub(crate) method: Method,
+    /// None where it could not be read.
+    pub(crate) method: Option<Method>,
     /// Path and query as sent; the query is not written.
     pub(crate) path: Option<http::uri::PathAndQuery>,
     pub(crate) mode: Mode,
@@ -245,7 +246,7 @@ impl Entry {
                 host,
                 port,
                 scheme,
-                method: self.method.as_str().into(),
+                method: self.method.as_ref().map_or("", Method::as_str).into(),
                 path,
                 sni: self.sni.as_deref().map(Cow::Borrowed),
                 mode: self.mode.as_str().into(),

@@ -1,3 +1,9 @@
-//! What no policy may allow.
+//! What no policy may allow: first in the bytes, then in the parsed request.
 
+mod framing;
+mod head;
 pub(crate) mod request;
+mod wire;
+
+pub(crate) use head::Fault;
+pub(crate) use wire::{Answering, Wire};

@@ -1,49 +1,72 @@
 //! HTTP on a connection of a sandbox, with its limits, until it ends or is drained.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::body::ResponseBody;
+use crate::body::{BodyError, ResponseBody};
 use crate::data_plane::DataPlane;
+use crate::guard::{Answering, Fault, Wire};
 
-/// How long a connection may wait for its next head.
-const IDLE: Duration = Duration::from_secs(300);
-/// The largest head that is read, in bytes: room for a few large cookies and tokens.
-const MAX_HEAD: usize = 256 * 1024;
+/// How often an HTTP/2 connection is asked whether its client is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(300);
+/// hyper's buffer: larger than any head that the guard lets through.
+const MAX_BUFFER: usize = 256 * 1024;
+/// The largest list of header fields over HTTP/2, in bytes as RFC 9113 section 6.5.2 counts them.
+const MAX_HEADER_LIST: u32 = 64 * 1024;
 /// Streams of one HTTP/2 connection at once.
 const MAX_STREAMS: u32 = 256;
 /// What one HTTP/2 stream, and all of them together, may have in flight.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
-/// Serves HTTP/1.1, which may turn into a tunnel or a WebSocket.
+/// What arrives on a connection: a request, or something that must not be read as one.
+pub(crate) type Arrival = Result<Request<Incoming>, Fault>;
+
+/// Serves HTTP/1.1 behind a guard, which may turn into a tunnel or a WebSocket. `expects_head`: the first head must come in time.
 pub(crate) async fn serve_h1<IO, F>(
     plane: &DataPlane,
     io: IO,
-    serve: impl Fn(Request<Incoming>) -> F,
+    expects_head: bool,
+    serve: impl Fn(Arrival) -> F,
 ) -> Result<(), hyper::Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = Response<ResponseBody>>,
 {
-    let service = service_fn(|request| {
-        let response = serve(request);
-        async { Ok::<_, Infallible>(response.await) }
+    let (wire, control) = Wire::new(io, expects_head);
+    let service = service_fn(|request: Request<Incoming>| {
+        let answering = control.answering();
+        let control = &control;
+        let connect = request.method() == Method::CONNECT;
+        let response = serve(match control.arrived() {
+            Some(fault) => Err(fault),
+            None => Ok(request),
+        });
+        async move {
+            let response = response.await;
+            let status = response.status();
+            control.decide(status == StatusCode::SWITCHING_PROTOCOLS || (connect && status.is_success()));
+            Ok::<_, Infallible>(response.map(|inner| Answer { inner, _answering: answering }))
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(IDLE)
-        .max_buf_size(MAX_HEAD)
+        // The guard keeps time: hyper's timer would be set and dropped with each request.
+        .header_read_timeout(None)
+        .max_buf_size(MAX_BUFFER)
         .preserve_header_case(true)
-        .serve_connection(TokioIo::new(io), service)
+        .serve_connection(TokioIo::new(wire), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     tokio::select! {
@@ -59,14 +82,14 @@ where
 pub(crate) async fn serve_h2<IO, F>(
     plane: &DataPlane,
     io: IO,
-    serve: impl Fn(Request<Incoming>) -> F,
+    serve: impl Fn(Arrival) -> F,
 ) -> Result<(), hyper::Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     let service = service_fn(|request| {
-        let response = serve(request);
+        let response = serve(Ok(request));
         async { Ok::<_, Infallible>(response.await) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
@@ -74,8 +97,8 @@ where
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(MAX_HEAD as u32)
-        .keep_alive_interval(IDLE)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .keep_alive_interval(KEEP_ALIVE)
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
     tokio::select! {
@@ -84,5 +107,31 @@ where
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+    }
+}
+
+/// A response body; while it lives, its connection is not idle.
+struct Answer {
+    inner: ResponseBody,
+    _answering: Answering,
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }

@@ -14,11 +14,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::prefixed::Prefixed;
-use super::{Bound, serve_h1, serve_h2};
+use super::{Arrival, Bound, serve_h1, serve_h2};
 use crate::audit::{Mode, Target};
 use crate::body::ResponseBody;
 use crate::data_plane::DataPlane;
 use crate::exchange::exchange;
+use crate::guard::Wire;
 use crate::guard::request::{absolute_form, connect_target};
 use crate::refusal;
 use crate::session::{Around, Route, Session, Tunnel};
@@ -51,9 +52,14 @@ pub(crate) async fn accept(plane: Arc<DataPlane>, bound: Bound) {
 }
 
 async fn serve(plane: Arc<DataPlane>, tcp: TcpStream, remote: SocketAddr) {
-    let result = serve_h1(&plane, tcp, |request| {
+    let result = serve_h1(&plane, tcp, true, |arrival| {
         let session = Session { plane: Arc::clone(&plane), remote, principal: plane.identity.nobody() };
-        outer(session, request)
+        async {
+            match arrival {
+                Ok(request) => outer(session, request).await,
+                Err(fault) => session.refuse_fault(fault, None, None),
+            }
+        }
     });
     if let Err(error) = result.await {
         tracing::debug!(%error, %remote, "a connection to the tunnel listener ended with an error");
@@ -139,8 +145,11 @@ fn refuse(session: &Session, refusal: Refusal, request: Request<Incoming>) -> Re
 /// What flows through a granted tunnel: TLS, or HTTP in cleartext, and nothing else (T21).
 async fn run(tunnel: Tunnel, upgraded: Upgraded) {
     // The raw connection is faster than the `Upgraded` around it.
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => inspect(tunnel, Prefixed::new(parts.read_buf, parts.io.into_inner())).await,
+    match upgraded.downcast::<TokioIo<Wire<TcpStream>>>() {
+        Ok(parts) => {
+            let (held, tcp) = parts.io.into_inner().into_inner();
+            inspect(tunnel, Prefixed::new(held.freeze(), tcp)).await;
+        }
         Err(upgraded) => inspect(tunnel, Prefixed::new(Bytes::new(), TokioIo::new(upgraded))).await,
     }
 }
@@ -203,16 +212,20 @@ where
         Err(refusal) => return tunnel.fail(&refusal, sni.as_deref()),
     };
     let inside = Arc::new((tunnel, route, sni));
-    let serve = |request| {
+    let serve = |arrival: Arrival| {
         let inside = Arc::clone(&inside);
         async move {
             let (tunnel, route, sni) = &*inside;
-            exchange(&tunnel.session, route, Some(Around { tunnel, sni: sni.as_ref() }), request).await
+            let around = Some(Around { tunnel, sni: sni.as_ref() });
+            match arrival {
+                Ok(request) => exchange(&tunnel.session, route, around, request).await,
+                Err(fault) => tunnel.session.refuse_fault(fault, Some(route), around),
+            }
         }
     };
     let ended = match is_h2 {
         true => serve_h2(&plane, io, serve).await,
-        false => serve_h1(&plane, io, serve).await,
+        false => serve_h1(&plane, io, false, serve).await,
     };
     if let Err(error) = ended {
         tracing::debug!(%error, target = &*inside.0.target, "a tunnel ended with an error");

@@ -72,43 +72,36 @@ pub(crate) async fn apply_to_head(
     Ok(())
 }
 
-/// The body as it leaves: streamed, or held and swapped where the plan looks into it.
+/// The body as it leaves: streamed, or held and swapped where the plan looks into it. One that is refused unread stays where it is.
 pub(crate) async fn apply_to_body(
     plan: &Plan,
     scope: &Scope,
     generation: &Generation,
     headers: &mut HeaderMap,
-    body: Incoming,
+    body: &mut Option<Incoming>,
     limit: Option<u64>,
     recorder: &mut Recorder,
 ) -> Result<RequestBody, Refusal> {
-    if body.is_end_stream() {
+    let Some(unread) = body.take_if(|body| !body.is_end_stream()) else {
         return match plan.required_in_body.first() {
             Some(&secret) => Err(scope.missing_placeholder(secret)),
             None => Ok(RequestBody::empty()),
         };
-    }
-    let flow = recorder.count_request_body();
+    };
     if plan.body.is_empty() {
-        return Ok(RequestBody::stream(body, flow, Watch::new(scope)));
+        let flow = recorder.count_request_body();
+        return Ok(RequestBody::stream(unread, flow, Watch::new(scope)));
     }
-    let (bytes, trailers) = hold_for_swap(headers, body, flow, limit).await?;
-    if trailers.is_some() {
-        // Nobody sends them with a body that is searched; a body sent whole cannot carry them.
-        return Err(Refusal::new(
-            Reason::CodingNotSwappable,
-            "the body has trailers, and a secret with match_body applies",
-        ));
+    if let Err(refusal) = can_be_held(headers, unread.size_hint().lower(), limit) {
+        *body = Some(unread);
+        return Err(refusal);
     }
+    let bytes = hold_for_swap(unread, limit, recorder.count_request_body()).await?;
     swap_body(plan, scope, generation, headers, bytes, recorder).await
 }
 
-async fn hold_for_swap(
-    headers: &HeaderMap,
-    body: Incoming,
-    flow: Arc<Flow>,
-    limit: Option<u64>,
-) -> Result<(Bytes, Option<HeaderMap>), Refusal> {
+/// Whether a body can be searched at all, judged before a byte of it is read.
+fn can_be_held(headers: &HeaderMap, size: u64, limit: Option<u64>) -> Result<(), Refusal> {
     let identity = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
     if !headers.get_all(CONTENT_ENCODING).iter().all(identity) {
         return Err(Refusal::new(
@@ -116,26 +109,36 @@ async fn hold_for_swap(
             "the body has a Content-Encoding, and a secret with match_body applies to this request",
         ));
     }
-    // Refused before a byte is read, so that `Expect: 100-continue` is not answered with 100 (T35).
-    let too_large = || {
-        let limit = limit.unwrap_or(u64::MAX);
-        Refusal::new(
-            Reason::BodyTooLarge,
-            format!(
-                "the body is larger than {limit} bytes, and a secret with match_body applies to this request"
-            ),
-        )
-    };
-    if limit.is_some_and(|limit| body.size_hint().lower() > limit) {
-        return Err(too_large());
+    match limit {
+        Some(limit) if size > limit => Err(too_large(limit)),
+        Some(_) | None => Ok(()),
     }
-    hold(RequestBody::stream(body, flow, None), limit).await.map_err(|unheld| match unheld {
-        Unheld::TooLarge => too_large(),
+}
+
+async fn hold_for_swap(body: Incoming, limit: Option<u64>, flow: Arc<Flow>) -> Result<Bytes, Refusal> {
+    let held = hold(RequestBody::stream(body, flow, None), limit).await;
+    let (bytes, trailers) = held.map_err(|unheld| match unheld {
+        Unheld::TooLarge => too_large(limit.unwrap_or(u64::MAX)),
         Unheld::Stalled => Refusal::new(Reason::RequestTimeout, "the request body stood still"),
         Unheld::Broken(error) => {
             Refusal::new(Reason::MalformedRequest, format!("the request body broke off: {error}"))
         }
-    })
+    })?;
+    if trailers.is_some() {
+        // A body that is sent whole cannot carry them, and nobody sends them with a body that is searched.
+        return Err(Refusal::new(
+            Reason::CodingNotSwappable,
+            "the body has trailers, and a secret with match_body applies",
+        ));
+    }
+    Ok(bytes)
+}
+
+fn too_large(limit: u64) -> Refusal {
+    let message = format!(
+        "the body is larger than {limit} bytes, and a secret with match_body applies to this request"
+    );
+    Refusal::new(Reason::BodyTooLarge, message)
 }
 
 async fn swap_body(

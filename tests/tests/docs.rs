@@ -1,0 +1,417 @@
+//! What the documents say is true of the program: their commands run, their configurations load, their links and the
+//! tests that they name exist.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use keyferry_tests::proxy::{Proxy, command, make_ca};
+use keyferry_tests::{http1, parts, ports, tunnel, within};
+use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+const KEYFERRY: &str = env!("CARGO_BIN_EXE_keyferry-under-test");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_of_a_document_runs() {
+    let mut seen = BTreeSet::new();
+    for document in documents() {
+        if !document.blocks.iter().any(|block| block.commands().next().is_some()) {
+            continue;
+        }
+        let place = Place::new();
+        if !document.blocks.iter().any(|block| block.text.contains("keyferry ca init")) {
+            make_ca(KEYFERRY, place.folder.path()).await;
+        }
+        for block in &document.blocks {
+            if let Some(name) = block.file_name() {
+                fs::write(place.folder.path().join(name), &block.text)
+                    .expect("write what the document shows");
+            }
+            for line in block.commands() {
+                seen.insert(words(&line).join(" "));
+                place.run(&line).await.unwrap_or_else(|fault| panic!("{}: {line}: {fault}", document.name));
+            }
+        }
+    }
+    let expected = ["ca bundle", "ca init", "ca show", "check", "explain", "proxy"];
+    assert_eq!(seen, expected.map(str::to_owned).into(), "the documents show these commands");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_configuration_of_a_document_loads() {
+    let mut count = 0;
+    for document in documents() {
+        for block in document.blocks.iter().filter(|block| block.language == "yaml" && !block.is_part()) {
+            let folder = TempDir::new().expect("a temporary folder");
+            fs::write(folder.path().join("keyferry.yaml"), &block.text).expect("write the configuration");
+            let check = command(KEYFERRY, folder.path())
+                .args(["check", "keyferry.yaml"])
+                .stderr(Stdio::piped())
+                .output()
+                .await
+                .expect("run `keyferry check`");
+            assert_eq!(said(&check), (Some(0), String::new()), "{}:\n{}", document.name, block.text);
+            count += 1;
+        }
+    }
+    assert!(count >= 3, "README.md and docs/ hold configurations, and {count} were found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_that_a_sentence_names_exists() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let mut helps: BTreeMap<Vec<String>, String> = BTreeMap::new();
+    for document in documents() {
+        for span in document.spans.iter().filter(|span| span.starts_with("keyferry ")) {
+            let words = words(span);
+            if !helps.contains_key(&words) {
+                let help = command(KEYFERRY, folder.path())
+                    .args(&words)
+                    .arg("--help")
+                    .stdout(Stdio::piped())
+                    .output()
+                    .await
+                    .expect("run `keyferry … --help`");
+                assert!(help.status.success(), "{}: `{span}`: there is no such command", document.name);
+                helps.insert(words.clone(), String::from_utf8_lossy(&help.stdout).into_owned());
+            }
+            for flag in span.split_whitespace().filter(|word| word.starts_with("--")) {
+                assert!(helps[&words].contains(flag), "{}: `{span}`: there is no {flag}", document.name);
+            }
+        }
+    }
+    assert!(helps.len() >= 4, "the documents name commands, and these were found: {:?}", helps.keys());
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut count = 0;
+    for document in documents() {
+        for link in document.links.iter().filter(|link| !link.contains("://")) {
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = match path {
+                "" => document.path.clone(),
+                path => document.path.parent().expect("a file has a folder").join(path),
+            };
+            assert!(target.exists(), "{}: there is no {}", document.name, target.display());
+            if !heading.is_empty() {
+                let anchors = Document::read(&target).anchors;
+                let name = &document.name;
+                assert!(
+                    anchors.iter().any(|anchor| anchor == heading),
+                    "{name}: no {link} among {anchors:?}"
+                );
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 10, "the documents link to each other, and {count} links were found");
+}
+
+#[test]
+fn every_test_in_the_table_of_threats_exists() {
+    let page = page("docs/security.md");
+    let named: Vec<_> = page.spans.iter().filter_map(|span| span.split_once("::")).collect();
+    assert!(named.len() >= 30, "docs/security.md names tests, and {} were found", named.len());
+    let missing: Vec<_> = named
+        .iter()
+        .filter(|(file, test)| {
+            let text = fs::read_to_string(workspace().join(file)).unwrap_or_default();
+            !text.contains(&format!("fn {test}("))
+        })
+        .collect();
+    assert!(missing.is_empty(), "docs/security.md names tests that are not there: {missing:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_page_names_the_fields_of_a_record_and_no_others() {
+    let proxy = Proxy::builder(KEYFERRY).allow(&[]).start().await;
+    let (_, answer) = tunnel::ask(&proxy, "unlisted.example:443").await;
+    assert_eq!(answer.status, 403);
+    let records = proxy.stop().await.records();
+    let audit = records[0]["audit"].as_object().expect("the request's fields");
+
+    let page = page("docs/audit.md");
+    let named: BTreeSet<_> = page.spans.iter().filter_map(|span| span.strip_prefix("audit.")).collect();
+    assert_eq!(named, audit.keys().map(String::as_str).collect());
+
+    let examples: Vec<_> = page.blocks.iter().filter(|block| block.language == "json").collect();
+    assert!(!examples.is_empty(), "docs/audit.md shows a record");
+    for example in examples {
+        for line in example.text.lines() {
+            let shown: serde_json::Value = serde_json::from_str(line).expect("a record on a line of its own");
+            let fields = shown["audit"].as_object().expect("the request's fields");
+            assert_eq!(fields.keys().collect::<Vec<_>>(), audit.keys().collect::<Vec<_>>(), "{line}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_ends_otherwise_than_the_document_says_is_told() {
+    let place = Place::new();
+    assert_eq!(place.run("keyferry check nowhere.yaml  # exits with 2").await, Ok(()));
+    let wrong = place.run("keyferry check nowhere.yaml").await.expect_err("there is no such file");
+    assert!(wrong.contains("Some(2) where 0 was expected") && wrong.contains("nowhere.yaml"), "{wrong}");
+    let wrong = place.run("keyferry proxy --config nowhere.yaml").await.expect_err("there is no such file");
+    assert!(wrong.contains("Some(2) where 0 was expected") && wrong.contains("nowhere.yaml"), "{wrong}");
+}
+
+#[test]
+fn a_command_of_a_document_may_have_a_prompt_and_variables() {
+    for line in ["keyferry demo", "$ keyferry demo", "A=1 B='2 3' keyferry demo", "$ A= keyferry demo"] {
+        assert_eq!(keyferry_command(line), Some(line.trim_start_matches("$ ")), "{line}");
+    }
+    for line in ["./scripts/demo", "keyferry: ready", "# keyferry demo", "A=1", "curl --cacert a keyferry x"]
+    {
+        assert_eq!(keyferry_command(line), None, "{line}");
+    }
+}
+
+/// A folder in which a document's commands run, with a `keyferry` on the search path.
+struct Place {
+    folder: TempDir,
+    bin: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let (folder, bin) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
+        std::os::unix::fs::symlink(KEYFERRY, bin.path().join("keyferry")).expect("link the binary");
+        Self { folder, bin }
+    }
+
+    /// Runs a line to its end; the proxy until it is ready, and then until it has drained.
+    async fn run(&self, line: &str) -> Result<(), String> {
+        let expected = line.rsplit_once("# exits with ").map_or(0, |(_, code)| code.parse().expect("a code"));
+        let output = if words(line) == ["proxy"] { self.proxy(line).await } else { self.command(line).await };
+        match said(&output) {
+            (Some(code), _) if code == expected => Ok(()),
+            (code, stderr) => {
+                Err(format!("exit code {code:?} where {expected} was expected; it said:\n{stderr}"))
+            }
+        }
+    }
+
+    async fn command(&self, line: &str) -> Output {
+        let ran = self.shell(line).output();
+        within(line, ran).await.expect("run the line")
+    }
+
+    async fn proxy(&self, line: &str) -> Output {
+        let [listen, metrics] = [(); 2].map(|()| SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free_port())));
+        let stderr = self.folder.path().join("stderr of the proxy");
+        // The document's own ports may be taken on this machine, and the variables win over the file.
+        let mut child = self
+            .shell(line.trim_end_matches('&'))
+            .env("IRON_PROXY_TUNNEL_LISTEN", listen.to_string())
+            .env("IRON_METRICS_LISTEN", metrics.to_string())
+            .stderr(fs::File::create(&stderr).expect("a file for its words"))
+            .spawn()
+            .expect("start the proxy");
+        let ended = within("the proxy to be ready", async {
+            loop {
+                if child.try_wait().expect("ask for the proxy's state").is_some() {
+                    return true;
+                }
+                if is_ready(metrics).await {
+                    return false;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+        if !ended {
+            TcpStream::connect(listen).await.expect("the listener that the document configures");
+            let pid = child.id().expect("a proxy that runs");
+            let kill =
+                command("sh", self.folder.path()).arg("-c").arg(format!("kill -TERM {pid}")).status().await;
+            assert!(kill.expect("run kill").success());
+        }
+        let status = within("the proxy's end", child.wait()).await.expect("wait for the proxy");
+        Output { status, stdout: Vec::new(), stderr: fs::read(&stderr).expect("read its words") }
+    }
+
+    /// `env` reads the assignments before the command, and the shell becomes it: a signal reaches keyferry itself.
+    fn shell(&self, line: &str) -> tokio::process::Command {
+        let mut shell = command("sh", self.folder.path());
+        let mut path = OsString::from(self.bin.path());
+        path.push(":");
+        path.push(parts::search_path());
+        shell.arg("-c").arg(format!("exec env {line}")).env("PATH", path).stderr(Stdio::piped());
+        shell
+    }
+}
+
+async fn is_ready(metrics: SocketAddr) -> bool {
+    let answer = async {
+        let mut stream = TcpStream::connect(metrics).await?;
+        let request = format!("GET /readyz HTTP/1.1\r\nHost: {metrics}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        http1::read_answer(&mut stream).await
+    };
+    answer.await.is_ok_and(|answer| answer.status == 200)
+}
+
+fn said(output: &Output) -> (Option<i32>, String) {
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// The subcommands of a line: the plain words after `keyferry`.
+fn words(line: &str) -> Vec<String> {
+    let plain = |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    let after = line.split_whitespace().skip_while(|word| *word != "keyferry").skip(1);
+    after.take_while(plain).map(str::to_owned).collect()
+}
+
+/// What a Markdown file holds that can be true or not.
+struct Document {
+    path: PathBuf,
+    name: String,
+    blocks: Vec<Block>,
+    /// Words in backquotes.
+    spans: Vec<String>,
+    links: Vec<String>,
+    /// The headings, as links name them.
+    anchors: Vec<String>,
+}
+
+/// A fenced block.
+#[derive(Default)]
+struct Block {
+    language: String,
+    text: String,
+    /// The HTML comment right before it.
+    note: String,
+}
+
+impl Block {
+    /// The file that it shows: `<!-- file: NAME -->` before it, or a comment with the name as its first line.
+    fn file_name(&self) -> Option<&str> {
+        let first = self.text.lines().next().unwrap_or_default();
+        let name = self.note.strip_prefix("file: ").or_else(|| first.strip_prefix("# "))?;
+        (self.language == "yaml" && name.ends_with(".yaml") && !name.contains([' ', '/'])).then_some(name)
+    }
+
+    /// `<!-- part -->` before it: not a configuration by itself.
+    fn is_part(&self) -> bool {
+        self.note == "part"
+    }
+
+    /// The lines that run keyferry, with the continuations of each.
+    fn commands(&self) -> impl Iterator<Item = String> {
+        let is_shell = ["sh", "console"].contains(&self.language.as_str());
+        let text = if is_shell { self.text.replace("\\\n", " ") } else { String::new() };
+        let lines: Vec<String> = text.lines().filter_map(keyferry_command).map(str::to_owned).collect();
+        lines.into_iter()
+    }
+}
+
+/// The line without its prompt, if it is keyferry that it runs.
+fn keyferry_command(line: &str) -> Option<&str> {
+    let line = line.strip_prefix("$ ").unwrap_or(line).trim();
+    let mut rest = line;
+    while let Some((name, value)) = rest.split_once('=')
+        && !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    {
+        let end = match value.chars().next() {
+            Some(quote @ ('\'' | '"')) => value[1..].find(quote)? + 2,
+            _ => value.find(' ')?,
+        };
+        rest = value[end..].trim_start();
+    }
+    (rest == "keyferry" || rest.starts_with("keyferry ")).then_some(line)
+}
+
+impl Document {
+    fn read(path: &Path) -> Self {
+        let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let name = path.strip_prefix(workspace()).unwrap_or(path).display().to_string();
+        let mut document = Self {
+            path: path.to_owned(),
+            name,
+            blocks: Vec::new(),
+            spans: Vec::new(),
+            links: Vec::new(),
+            anchors: Vec::new(),
+        };
+        let mut note = String::new();
+        let mut block: Option<Block> = None;
+        let mut heading: Option<String> = None;
+        for event in Parser::new_ext(&text, Options::ENABLE_TABLES) {
+            match event {
+                Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(language))) => {
+                    let note = std::mem::take(&mut note);
+                    block = Some(Block { language: language.into_string(), note, ..Block::default() });
+                }
+                Event::End(TagEnd::CodeBlock) => document.blocks.extend(block.take()),
+                Event::Start(Tag::Heading { .. }) => {
+                    heading = Some(String::new());
+                }
+                Event::End(TagEnd::Heading(_)) => {
+                    document.anchors.extend(heading.take().map(|text| anchor(&text)));
+                }
+                Event::Start(Tag::Link { dest_url, .. }) => document.links.push(dest_url.into_string()),
+                Event::Html(html) => {
+                    let comment = html.trim().strip_prefix("<!--").and_then(|rest| rest.strip_suffix("-->"));
+                    note = comment.unwrap_or_default().trim().to_owned();
+                }
+                Event::Start(Tag::Paragraph) => note.clear(),
+                Event::Text(text) => match (&mut block, &mut heading) {
+                    (Some(block), _) => block.text.push_str(&text),
+                    (None, Some(heading)) => heading.push_str(&text),
+                    (None, None) => {}
+                },
+                Event::Code(code) => {
+                    if let Some(heading) = &mut heading {
+                        heading.push_str(&code);
+                    }
+                    document.spans.push(code.into_string());
+                }
+                _ => {}
+            }
+        }
+        document
+    }
+}
+
+/// A heading as GitHub links to it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// The Markdown files of the workspace's own folder and of `docs/`, at every depth.
+fn documents() -> Vec<Document> {
+    let is_markdown = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "md");
+    let entries = |folder: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        entries.map(|entry| entry.expect("an entry of a folder").path()).collect()
+    };
+    let mut paths: Vec<PathBuf> = entries(workspace());
+    let mut folders = vec![workspace().join("docs")];
+    while let Some(folder) = folders.pop() {
+        let (inner, files): (Vec<_>, Vec<_>) = entries(&folder).into_iter().partition(|path| path.is_dir());
+        folders.extend(inner);
+        paths.extend(files);
+    }
+    paths.retain(is_markdown);
+    paths.sort();
+    assert!(paths.len() >= 10, "README.md and docs/ are there: {paths:?}");
+    paths.iter().map(|path| Document::read(path)).collect()
+}
+
+fn page(name: &str) -> Document {
+    Document::read(&workspace().join(name))
+}
+
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace")
+}
