@@ -13,6 +13,9 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 
 /// Every name that the request gives for its destination names `to` (invariant 3; T02 to T05). `authority` is `to`'s own spelling.
 pub(crate) fn agrees(parts: &Parts, to: &Destination, authority: &HeaderValue) -> Result<(), Refusal> {
+    if parts.method == Method::CONNECT {
+        return Err(malformed("a tunnel inside a tunnel is not opened"));
+    }
     if let Some(named) = parts.uri.authority() {
         same(named.as_str(), to)?;
         if parts.uri.scheme_str().is_some_and(|scheme| scheme != to.scheme.as_str()) {
