@@ -5,7 +5,9 @@ mod configuration;
 mod demo;
 mod environment;
 mod failure;
+mod log;
 mod terminal;
+mod watch;
 
 use std::process::ExitCode;
 

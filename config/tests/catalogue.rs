@@ -114,7 +114,7 @@ fn unknown_keys_at_every_depth() {
         ("transfroms: []\n", "f.yaml:1:1: transfroms: unknown key\n  hint: did you mean \"transforms\"?"),
         (
             "banana: 1\n",
-            "f.yaml:1:1: banana: unknown key\n  hint: valid here: proxy, tls, default_action, transforms, dns, metrics, log, audit",
+            "f.yaml:1:1: banana: unknown key\n  hint: valid here: proxy, tls, default_action, transforms, dns, management, metrics, log, audit",
         ),
         (
             "proxy: { tunel_listen: ':1' }\n",
@@ -150,7 +150,7 @@ fn unknown_keys_at_every_depth() {
         ("tunnel_listen: ':1'\n", "f.yaml:1:1: tunnel_listen: unknown key\n  hint: put it under \"proxy\""),
         (
             "\"\\e[31m\\n\": 1\n",
-            "f.yaml:1:1: \"\\u{1b}[31m\\n\": unknown key\n  hint: valid here: proxy, tls, default_action, transforms, dns, metrics, log, audit",
+            "f.yaml:1:1: \"\\u{1b}[31m\\n\": unknown key\n  hint: valid here: proxy, tls, default_action, transforms, dns, management, metrics, log, audit",
         ),
     ]);
     check_secrets(&[
@@ -338,10 +338,6 @@ fn what_a_block_lacks_or_contradicts() {
 #[test]
 fn what_iron_proxy_has_and_we_do_not_run() {
     check(&[
-        (
-            "management: { listen: ':9092' }\n",
-            "f.yaml:1:1: management: `management` is an iron-proxy block that this version does not run\n  hint: leave the block out",
-        ),
         (
             "control_plane: { poll_interval: 10s }\n",
             "f.yaml:1:1: control_plane: `control_plane` is an iron-proxy block that this version does not run\n  hint: leave the block out",

@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use keyferry_config::document::{
     Action, AllowedPorts, Allowlist, Audit, AuditSink, Auth, Dns, Document, Formatter, Inject, InjectTarget,
-    ListenAddr, Loaded, Log, LogLevel, Metrics, OnUnavailable, Options, Proxy, Replace, Rule, Scheme,
-    SecretEntry, SecretMode, Secrets, Source, SourceKind, Tls, Transform, parse,
+    ListenAddr, Loaded, Log, LogLevel, Management, Metrics, OnUnavailable, Options, Proxy, Replace, Rule,
+    Scheme, SecretEntry, SecretMode, Secrets, Source, SourceKind, Tls, Transform, parse,
 };
 use keyferry_config::policy::Policy;
 
@@ -77,6 +77,7 @@ fn every_example_loads_without_a_warning_and_compiles() {
 #[test]
 fn the_minimal_example_is_one_host_and_one_credential() {
     let expected = Document {
+        management: Management::default(),
         proxy: Proxy {
             tunnel_listen: vec![ListenAddr::Socket("127.0.0.1:3128".parse().unwrap())].into(),
             ..Proxy::default()
@@ -101,6 +102,7 @@ fn the_minimal_example_is_one_host_and_one_credential() {
 fn the_reference_example_says_every_key() {
     let net = |text: &str| text.parse().unwrap();
     let expected = Document {
+        management: Management::default(),
         proxy: Proxy {
             tunnel_listen: vec![
                 ListenAddr::Socket("127.0.0.1:3128".parse().unwrap()),

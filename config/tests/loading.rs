@@ -283,7 +283,7 @@ fn a_value_from_the_environment_is_never_read_as_yaml() {
 fn keys_are_not_interpolated() {
     assert_eq!(
         problems("\"${KEY}\": 1\n", &[("KEY", "log")]),
-        "f.yaml:1:1: \"${KEY}\": unknown key\n  hint: valid here: proxy, tls, default_action, transforms, dns, metrics, log, audit"
+        "f.yaml:1:1: \"${KEY}\": unknown key\n  hint: valid here: proxy, tls, default_action, transforms, dns, management, metrics, log, audit"
     );
 }
 
@@ -442,7 +442,6 @@ fn a_variable_for_what_we_do_not_run_is_refused_by_name() {
         ("IRON_PROXY_HTTP_LISTEN", ":80", "proxy.http_listen: `proxy.http_listen` is an iron-proxy key"),
         ("IRON_PROXY_HTTPS_LISTEN", ":443", "proxy.https_listen: `proxy.https_listen` is an iron-proxy key"),
         ("IRON_TLS_MODE", "sni-only", "tls.mode: this version does not run iron-proxy's sni-only mode"),
-        ("IRON_MANAGEMENT_LISTEN", ":9092", "management: `management` is an iron-proxy block"),
         ("IRON_CONTROL_PLANE_POLL_INTERVAL", "10s", "control_plane: `control_plane` is an iron-proxy block"),
         ("IRON_PROXY_TOKEN", "iprx_s3cret", "asks for iron-proxy's managed mode"),
     ];

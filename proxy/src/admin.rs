@@ -1,39 +1,23 @@
 //! Health and readiness, on a listener that sandboxes cannot reach (T20).
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio_util::sync::CancellationToken;
 
 use crate::data_plane::DataPlane;
-use crate::listener::Bound;
+use crate::listener::{Bound, serve_operators};
 
-/// Serves `/healthz` and `/readyz` until draining is over.
-pub(crate) async fn serve(plane: Arc<DataPlane>, bound: Bound) {
-    loop {
-        let Ok((tcp, _)) = bound.listener.accept().await else {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            continue;
-        };
-        let plane = Arc::clone(&plane);
-        tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let response = respond(&plane, &request);
-                async { Ok::<_, Infallible>(response) }
-            });
-            // A monitor that breaks off is not worth a line.
-            let _ = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .serve_connection(TokioIo::new(tcp), service)
-                .await;
-        });
-    }
+/// Serves `/healthz` and `/readyz` until the listener is closed.
+pub(crate) async fn serve(plane: Arc<DataPlane>, bound: Bound, closed: CancellationToken) {
+    serve_operators(bound, closed, move |request: Request<Incoming>| {
+        let response = respond(&plane, &request);
+        async { response }
+    })
+    .await;
 }
 
 fn respond(plane: &DataPlane, request: &Request<Incoming>) -> Response<Full<Bytes>> {
@@ -55,5 +39,5 @@ fn trouble(plane: &DataPlane) -> Option<&'static str> {
     if plane.drain.has_begun() {
         return Some("draining");
     }
-    plane.audit.trouble()
+    plane.generation.load().audit.trouble()
 }

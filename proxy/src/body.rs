@@ -13,7 +13,8 @@ use hyper::body::Incoming;
 use keyferry_config::policy::Reason;
 
 use crate::audit::{Flow, Recorder};
-use crate::data_plane::DataPlane;
+use crate::open::OpenExchange;
+use crate::session::Bound;
 use crate::ticks::Ticks;
 use crate::transform::misdirection::Watch;
 use crate::upstream::Lease;
@@ -32,6 +33,8 @@ pub(crate) enum BodyError {
     Stalled(Duration),
     #[error("the body holds a placeholder that is not bound to this host")]
     Misdirected,
+    #[error("a new policy no longer allows the exchange")]
+    Aborted,
 }
 
 /// A request body on its way to the upstream.
@@ -175,7 +178,7 @@ pub(crate) enum ResponseBody {
 pub(crate) struct ResponseStream {
     inner: Incoming,
     recorder: Recorder,
-    plane: Arc<DataPlane>,
+    bound: Arc<Bound>,
     /// Given back once the body is read to its end, so that the connection serves another request.
     lease: Option<Lease>,
     ticks: Ticks,
@@ -201,19 +204,14 @@ impl ResponseBody {
         Self::own("", Some(recorder))
     }
 
-    pub(crate) fn stream(
-        inner: Incoming,
-        mut recorder: Recorder,
-        plane: Arc<DataPlane>,
-        lease: Lease,
-    ) -> Self {
+    pub(crate) fn stream(inner: Incoming, mut recorder: Recorder, bound: Arc<Bound>, lease: Lease) -> Self {
         let mut lease = Some(lease);
         if inner.is_end_stream() {
             recorder.finish();
             lease.take().into_iter().for_each(Lease::give_back);
         }
         let ticks = Ticks::default();
-        Self::Stream(Box::new(ResponseStream { inner, recorder, plane, lease, ticks, announced: false }))
+        Self::Stream(Box::new(ResponseStream { inner, recorder, bound, lease, ticks, announced: false }))
     }
 }
 
@@ -254,6 +252,9 @@ impl Body for ResponseBody {
 
 impl ResponseStream {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.recorder.open().is_some_and(OpenExchange::is_aborted) {
+            return Poll::Ready(Some(Err(BodyError::Aborted)));
+        }
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.ticks.moved();
@@ -287,6 +288,9 @@ impl ResponseStream {
 
     /// The first tick makes it a long stream, which the audit log announces while it is open; a quiet hour ends it.
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.recorder.open().is_some_and(|open| open.poll_aborted(cx).is_ready()) {
+            return Poll::Ready(Some(Err(BodyError::Aborted)));
+        }
         loop {
             let quiet = ready!(self.ticks.poll_tick(cx));
             if quiet >= RESPONSE_IDLE {
@@ -297,7 +301,7 @@ impl ResponseStream {
                 return Poll::Ready(Some(Err(BodyError::Stalled(quiet))));
             }
             if !std::mem::replace(&mut self.announced, true) {
-                self.recorder.announce(&self.plane.audit);
+                self.recorder.announce(&self.bound.generation.audit);
             }
         }
     }

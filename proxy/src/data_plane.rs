@@ -1,15 +1,16 @@
-//! What all connections share.
+//! What all connections share, and the part of it that a reload replaces.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use keyferry_config::policy::Policy;
-use keyferry_source::{SecretHandle, Sources};
+use keyferry_source::SecretHandle;
 
 use crate::audit::{Audit, RequestIds};
 use crate::drain::Drain;
 use crate::identity::Identity;
+use crate::open::OpenTunnels;
 use crate::tls::LeafCache;
 use crate::upstream::Pool;
 
@@ -17,21 +18,22 @@ use crate::upstream::Pool;
 #[derive(Debug)]
 pub(crate) struct DataPlane {
     pub(crate) generation: ArcSwap<Generation>,
-    pub(crate) identity: Identity,
-    pub(crate) leafs: LeafCache,
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) audit: Audit,
     pub(crate) request_ids: RequestIds,
+    pub(crate) open: OpenTunnels,
     pub(crate) drain: Drain,
-    pub(crate) limits: Limits,
 }
 
-/// One policy and the values that it may use. A request keeps the one that it began with (invariant 11).
+/// Everything that one document says. A request keeps the generation that it began with (invariant 11).
 #[derive(Debug)]
 pub(crate) struct Generation {
     pub(crate) policy: Arc<Policy>,
     /// By the policy's numbers.
     pub(crate) secrets: Vec<Arc<SecretHandle>>,
+    pub(crate) identity: Identity,
+    pub(crate) leafs: Arc<LeafCache>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) audit: Arc<Audit>,
+    pub(crate) limits: Limits,
 }
 
 /// How much and how long.
@@ -48,13 +50,6 @@ pub(crate) struct Limits {
 pub(crate) enum Protocol {
     H1,
     H2,
-}
-
-impl Generation {
-    pub(crate) fn new(policy: Policy, sources: &Sources) -> Self {
-        let secrets = policy.secrets().iter().map(|secret| sources.get(secret.source())).collect();
-        Self { policy: Arc::new(policy), secrets }
-    }
 }
 
 impl Protocol {

@@ -14,10 +14,11 @@ use keyferry_config::policy::{Plan, Reason, Refusal, RequestHead, Scheme, Scope,
 
 use crate::audit::{Flow, Recorder};
 use crate::body::{RequestBody, ResponseBody, discard};
-use crate::data_plane::{DataPlane, Generation, Protocol};
+use crate::data_plane::Protocol;
 use crate::guard::request::{agrees, strip_hop_by_hop, strip_response, wants_websocket};
+use crate::open::OpenExchange;
 use crate::refusal;
-use crate::session::{Around, Route, Session};
+use crate::session::{Around, Bound, Route, Session};
 use crate::transform::secrets;
 use crate::upstream::Lease;
 use crate::websocket;
@@ -29,8 +30,9 @@ pub(crate) async fn exchange(
     around: Option<Around<'_>>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
+    let bound = route.bound(&session.plane);
     let (parts, body) = request.into_parts();
-    let mut recorder = match session.recorder(&parts, around) {
+    let mut recorder = match session.recorder(&bound.generation, &parts, around) {
         Ok(recorder) => recorder,
         Err(refusal) => return refusal::respond_unrecorded(&refusal),
     };
@@ -39,7 +41,7 @@ pub(crate) async fn exchange(
     // hyper asks for a body that waits for `100 Continue` as soon as it is read; one that is refused must not be asked for (T35).
     let waits = parts.headers.contains_key(EXPECT);
     let mut body = Some(body);
-    match carry(session, route, parts, &mut body, &mut recorder).await {
+    match carry(session, route, &bound, around, parts, &mut body, &mut recorder).await {
         Ok(Answer::Response(response, lease)) => {
             let (parts, body) = response.into_parts();
             let bodyless =
@@ -47,11 +49,11 @@ pub(crate) async fn exchange(
             let body = if bodyless {
                 ResponseBody::none(&body, recorder, lease)
             } else {
-                ResponseBody::stream(body, recorder, Arc::clone(&session.plane), lease)
+                ResponseBody::stream(body, recorder, bound, lease)
             };
             Response::from_parts(parts, body)
         }
-        Ok(Answer::Switched(switch)) => switch.relay(&session.plane, recorder),
+        Ok(Answer::Switched(switch, open)) => switch.relay(&session.plane, &bound, open, recorder),
         Err(refusal) => {
             if let Some(unread) = body.filter(|body| !waits && !body.is_end_stream()) {
                 session.plane.drain.spawn(discard(unread));
@@ -63,79 +65,89 @@ pub(crate) async fn exchange(
 
 enum Answer {
     Response(Response<Incoming>, Lease),
-    Switched(websocket::Switch),
+    Switched(websocket::Switch, Arc<OpenExchange>),
 }
 
 async fn carry(
     session: &Session,
     route: &Route,
+    bound: &Bound,
+    around: Option<Around<'_>>,
     mut parts: Parts,
     body: &mut Option<Incoming>,
     recorder: &mut Recorder,
 ) -> Result<Answer, Refusal> {
-    let plane = &session.plane;
-    let generation = plane.generation.load_full();
-    recorder.entry().generation = generation.policy.generation();
     agrees(&parts, &route.destination, &route.host_header)?;
     let websocket = wants_websocket(&parts).then(|| websocket::Handshake::take(&mut parts)).transpose()?;
     strip_hop_by_hop(&mut parts.headers);
     // hyper answers `100 Continue` when the body is first read, which is not before the policy has decided (T35).
     parts.headers.remove(EXPECT);
 
-    let scope = route.scope(&generation);
-    let mut target = parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-    let plan = decide(&scope, &parts, &target)?;
+    let target = parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+    let plan = decide(&bound.scope, &parts, &target)?;
     recorder.entry().rule = plan.rule.clone();
     recorder.entry().warned = plan.warned;
-    let body = transform(&plan, &scope, &generation, plane, &mut parts, &mut target, body, recorder).await?;
-    parts.uri = Uri::from(target);
-
-    if let Some(handshake) = websocket {
-        let request = Request::from_parts(parts, RequestBody::empty());
-        let switch = handshake.perform(plane, route, scope.exempt_networks(), request, recorder).await?;
-        return Ok(match switch {
-            websocket::Performed::Switched(switch) => Answer::Switched(switch),
-            websocket::Performed::Declined(response, lease) => {
-                Answer::Response(respond(response, &lease, recorder)?, lease)
-            }
-        });
+    let tunnel = match around {
+        Some(around) => Arc::clone(&around.tunnel.open),
+        None => session.plane.open.register(None),
+    };
+    let open = tunnel.enter(&bound.scope, &route.destination, &parts.method, &target, &plan);
+    recorder.open_as(Arc::clone(&open));
+    // A policy that came while this one decided has judged only what was entered before.
+    if !bound.is_current(&session.plane) && !open.stands_under(&route.bound(&session.plane).scope) {
+        return Err(open.refusal());
     }
-    let flow = recorder.request_flow();
-    let request = Request::from_parts(parts, body);
-    let sent = plane.pool.send(&route.slot, scope.exempt_networks(), request, |request, protocol| {
-        adapt(request, protocol, route);
-    });
-    let (response, lease) = within(plane.limits.response_head, flow.as_deref(), sent).await?;
-    Ok(Answer::Response(respond(response, &lease, recorder)?, lease))
+    let sent = async {
+        let (parts, body) = secrets::apply(&plan, bound, parts, target, body, recorder).await?;
+        let request = Request::from_parts(parts, body);
+        match websocket {
+            Some(handshake) => shake_hands(handshake, route, bound, &open, request, recorder).await,
+            None => send(route, bound, request, recorder).await,
+        }
+    };
+    tokio::select! {
+        answer = sent => answer,
+        () = open.aborted() => Err(open.refusal()),
+    }
 }
 
 fn decide(scope: &Scope, parts: &Parts, target: &PathAndQuery) -> Result<Plan, Refusal> {
-    match scope.decide(&RequestHead {
-        method: &parts.method,
-        target: target.as_str(),
-        headers: &parts.headers,
-    }) {
+    let head = RequestHead { method: &parts.method, target: target.as_str(), headers: &parts.headers };
+    match scope.decide(&head) {
         Verdict::Forward(plan) => Ok(plan),
         Verdict::Refuse(refusal) => Err(refusal),
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the pieces of one request, borrowed each in its own way")]
-async fn transform(
-    plan: &Plan,
-    scope: &Scope,
-    generation: &Generation,
-    plane: &DataPlane,
-    parts: &mut Parts,
-    target: &mut PathAndQuery,
-    body: &mut Option<Incoming>,
+async fn send(
+    route: &Route,
+    bound: &Bound,
+    request: Request<RequestBody>,
     recorder: &mut Recorder,
-) -> Result<RequestBody, Refusal> {
-    if !plan.changes_nothing() {
-        secrets::apply_to_head(plan, generation, parts, target, recorder).await?;
+) -> Result<Answer, Refusal> {
+    let Bound { generation, scope, slot } = bound;
+    let flow = recorder.request_flow();
+    let sent = generation.pool.send(slot, scope.exempt_networks(), request, |request, protocol| {
+        adapt(request, protocol, route);
+    });
+    let (response, lease) = within(generation.limits.response_head, flow.as_deref(), sent).await?;
+    Ok(Answer::Response(respond(response, &lease, recorder)?, lease))
+}
+
+async fn shake_hands(
+    handshake: websocket::Handshake,
+    route: &Route,
+    bound: &Bound,
+    open: &Arc<OpenExchange>,
+    request: Request<RequestBody>,
+    recorder: &mut Recorder,
+) -> Result<Answer, Refusal> {
+    match handshake.perform(route, bound, request, recorder).await? {
+        websocket::Performed::Switched(switch) => Ok(Answer::Switched(switch, Arc::clone(open))),
+        websocket::Performed::Declined(response, lease) => {
+            Ok(Answer::Response(respond(response, &lease, recorder)?, lease))
+        }
     }
-    let limit = plane.limits.held_body;
-    secrets::apply_to_body(plan, scope, generation, &mut parts.headers, body, limit, recorder).await
 }
 
 /// The request as the connection's version of HTTP has it: origin form and `Host`, or a full URI and no `Host` (RFC 9113 section 8.3.1).

@@ -16,6 +16,7 @@ use crate::audit::{Entry, Mode, Permit, Recorder, Target};
 use crate::body::ResponseBody;
 use crate::data_plane::{DataPlane, Generation, Protocol};
 use crate::guard::Fault;
+use crate::open::OpenTunnel;
 use crate::refusal;
 use crate::upstream::{PoolKey, Slot};
 
@@ -34,6 +35,7 @@ pub(crate) struct Tunnel {
     pub(crate) host: Host,
     pub(crate) port: u16,
     pub(crate) target: Arc<str>,
+    pub(crate) open: Arc<OpenTunnel>,
     record: Mutex<Option<Recorder>>,
 }
 
@@ -45,8 +47,17 @@ pub(crate) struct Route {
     pub(crate) host_header: HeaderValue,
     /// The destination as `:authority` has it.
     pub(crate) authority: Authority,
+    pub(crate) principal: Arc<str>,
+    bound: ArcSwap<Bound>,
+}
+
+/// A route under one generation.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) generation: Arc<Generation>,
+    /// What its policy says about the destination.
+    pub(crate) scope: Scope,
     pub(crate) slot: Arc<Slot>,
-    scope: ArcSwap<Scope>,
 }
 
 /// The tunnel around a request, as its record shows it.
@@ -58,8 +69,13 @@ pub(crate) struct Around<'a> {
 
 impl Session {
     /// A record for a request that has just arrived, or the refusal that it gets while none can be written.
-    pub(crate) fn recorder(&self, parts: &Parts, around: Option<Around<'_>>) -> Result<Recorder, Refusal> {
-        let mut recorder = self.begin(Some(parts.method.clone()), around)?;
+    pub(crate) fn recorder(
+        &self,
+        generation: &Generation,
+        parts: &Parts,
+        around: Option<Around<'_>>,
+    ) -> Result<Recorder, Refusal> {
+        let mut recorder = self.begin(generation, Some(parts.method.clone()), around)?;
         recorder.entry().path = parts.uri.path_and_query().cloned();
         recorder.entry().client_protocol = Some(Protocol::of(parts.version));
         Ok(recorder)
@@ -72,7 +88,7 @@ impl Session {
         route: Option<&Route>,
         around: Option<Around<'_>>,
     ) -> Response<ResponseBody> {
-        match self.begin(fault.method, around) {
+        match self.begin(&self.plane.generation.load(), fault.method, around) {
             Ok(mut recorder) => {
                 recorder.entry().client_protocol = Some(Protocol::H1);
                 if let Some(route) = route {
@@ -84,10 +100,16 @@ impl Session {
         }
     }
 
-    fn begin(&self, method: Option<Method>, around: Option<Around<'_>>) -> Result<Recorder, Refusal> {
+    fn begin(
+        &self,
+        generation: &Generation,
+        method: Option<Method>,
+        around: Option<Around<'_>>,
+    ) -> Result<Recorder, Refusal> {
         let reserved = around.and_then(|around| around.tunnel.reserved());
-        let Some(permit) = reserved.or_else(|| self.plane.audit.reserve()) else { return Err(audit_full()) };
+        let Some(permit) = reserved.or_else(|| generation.audit.reserve()) else { return Err(audit_full()) };
         let mut entry = self.entry(method, Mode::Plain);
+        entry.generation = generation.policy.generation();
         if let Some(around) = around {
             entry.tunnel = Some(Arc::clone(&around.tunnel.target));
             entry.sni = around.sni.cloned();
@@ -103,7 +125,7 @@ impl Session {
             message: Message::Request,
             action: Action::Allow,
             principal: Arc::clone(&self.principal),
-            generation: self.plane.generation.load().policy.generation(),
+            generation: 0,
             target: Target::Unknown,
             method,
             path: None,
@@ -129,7 +151,17 @@ impl Tunnel {
     /// A tunnel that was granted; `recorder` is the CONNECT's.
     pub(crate) fn new(session: Session, host: Host, port: u16, recorder: Recorder) -> Self {
         let target = format!("{host}:{port}").into();
-        Self { session, host, port, target, record: Mutex::new(Some(recorder)) }
+        let open = session.plane.open.register(Some((host.clone(), port)));
+        Self { session, host, port, target, open, record: Mutex::new(Some(recorder)) }
+    }
+
+    /// The answer to a CONNECT that a policy no longer grants which came while it was judged.
+    pub(crate) fn refuse(self, refusal: &Refusal) -> Response<ResponseBody> {
+        let recorder = self.record.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match recorder {
+            Some(recorder) => refusal::respond(refusal, recorder),
+            None => refusal::respond_unrecorded(refusal),
+        }
     }
 
     /// The place in the audit queue that the CONNECT reserved, for the tunnel's first request.
@@ -150,8 +182,7 @@ impl Tunnel {
 
 impl Route {
     pub(crate) fn new(
-        plane: &DataPlane,
-        generation: &Generation,
+        generation: Arc<Generation>,
         destination: Destination,
         principal: Arc<str>,
     ) -> Result<Self, Refusal> {
@@ -159,10 +190,21 @@ impl Route {
         let bad = || Refusal::new(Reason::MalformedRequest, format!("{text} is not an authority"));
         let host_header = HeaderValue::try_from(&text).map_err(|_| bad())?;
         let authority = Authority::try_from(text.as_str()).map_err(|_| bad())?;
-        let scope = ArcSwap::from_pointee(Scope::new(Arc::clone(&generation.policy), destination.clone()));
         let destination = Arc::new(destination);
-        let slot = plane.pool.slot(PoolKey { destination: Arc::clone(&destination), principal });
-        Ok(Self { destination, host_header, authority, slot, scope })
+        let bound = ArcSwap::from_pointee(Bound::new(generation, &destination, &principal));
+        Ok(Self { destination, host_header, authority, principal, bound })
+    }
+
+    /// The route under the generation that is in force.
+    pub(crate) fn bound(&self, plane: &DataPlane) -> Arc<Bound> {
+        let bound = self.bound.load_full();
+        let current = plane.generation.load();
+        if Arc::ptr_eq(&bound.generation, &current) {
+            return bound;
+        }
+        let bound = Arc::new(Bound::new(Arc::clone(&current), &self.destination, &self.principal));
+        self.bound.store(Arc::clone(&bound));
+        bound
     }
 
     /// Writes into a record where the request goes.
@@ -173,16 +215,19 @@ impl Route {
             Scheme::Http => Mode::Plain,
         };
     }
+}
 
-    /// What the policy of `generation` says about the destination.
-    pub(crate) fn scope(&self, generation: &Generation) -> Arc<Scope> {
-        let scope = self.scope.load_full();
-        if Arc::ptr_eq(scope.policy(), &generation.policy) {
-            return scope;
-        }
-        let scope = Arc::new(Scope::new(Arc::clone(&generation.policy), (*self.destination).clone()));
-        self.scope.store(Arc::clone(&scope));
-        scope
+impl Bound {
+    /// Whether no other generation has come into force.
+    pub(crate) fn is_current(&self, plane: &DataPlane) -> bool {
+        Arc::ptr_eq(&self.generation, &plane.generation.load())
+    }
+
+    fn new(generation: Arc<Generation>, destination: &Arc<Destination>, principal: &Arc<str>) -> Self {
+        let scope = Scope::new(Arc::clone(&generation.policy), (**destination).clone());
+        let key = PoolKey { destination: Arc::clone(destination), principal: Arc::clone(principal) };
+        let slot = generation.pool.slot(key);
+        Self { generation, scope, slot }
     }
 }
 

@@ -16,7 +16,6 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use ipnet::IpNet;
 use keyferry_config::policy::{Reason, Refusal};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -24,7 +23,8 @@ use crate::audit::Recorder;
 use crate::body::{RequestBody, ResponseBody};
 use crate::data_plane::{DataPlane, Protocol};
 use crate::guard::request::{lists, strip_response};
-use crate::session::Route;
+use crate::open::OpenExchange;
+use crate::session::{Bound, Route};
 use crate::upstream::{Lease, upgradeable};
 
 /// How long a WebSocket may be silent in both directions.
@@ -79,9 +79,8 @@ impl Handshake {
     /// Sends the handshake on a connection of its own and checks the answer.
     pub(crate) async fn perform(
         self,
-        plane: &DataPlane,
         route: &Route,
-        exempt: &[IpNet],
+        bound: &Bound,
         mut request: Request<RequestBody>,
         recorder: &mut Recorder,
     ) -> Result<Performed, Refusal> {
@@ -89,9 +88,11 @@ impl Handshake {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(http::header::HOST, route.host_header.clone());
-        let (mut sender, address) = upgradeable(plane.pool.connector(), &route.destination, exempt).await?;
+        let Bound { generation, scope, slot } = bound;
+        let (mut sender, address) =
+            upgradeable(generation.pool.connector(), &route.destination, scope.exempt_networks()).await?;
         recorder.entry().upstream = Some((address, Protocol::H1));
-        let sent = tokio::time::timeout(plane.limits.response_head, sender.send_request(request)).await;
+        let sent = tokio::time::timeout(generation.limits.response_head, sender.send_request(request)).await;
         let mut response = match sent {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
@@ -108,7 +109,7 @@ impl Handshake {
             }
         };
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Performed::Declined(response, Lease::new(&route.slot, sender, address)));
+            return Ok(Performed::Declined(response, Lease::new(slot, sender, address)));
         }
         if !self.is_accepted(response.headers()) {
             return Err(Refusal::new(
@@ -142,15 +143,28 @@ fn accept_for(key: &HeaderValue) -> String {
 
 impl Switch {
     /// Answers 101 and relays bytes until one side ends, or both are silent for too long. The record is written at the end.
-    pub(crate) fn relay(self, plane: &Arc<DataPlane>, mut recorder: Recorder) -> Response<ResponseBody> {
+    pub(crate) fn relay(
+        self,
+        plane: &DataPlane,
+        bound: &Bound,
+        open: Arc<OpenExchange>,
+        mut recorder: Recorder,
+    ) -> Response<ResponseBody> {
         recorder.entry().status = Some(StatusCode::SWITCHING_PROTOCOLS.as_u16());
-        recorder.announce(&plane.audit);
+        recorder.announce(&bound.generation.audit);
         let Self { client, upstream, mut headers } = self;
         plane.drain.spawn(async move {
             let traffic = Traffic::default();
-            let error = match tokio::try_join!(client, upstream) {
-                Ok((client, upstream)) => traffic.relay(client, upstream).await,
-                Err(error) => Some((Reason::UpstreamReset, error.to_string())),
+            let relayed = async {
+                match tokio::try_join!(client, upstream) {
+                    Ok((client, upstream)) => traffic.relay(client, upstream).await,
+                    Err(error) => Some((Reason::UpstreamReset, error.to_string())),
+                }
+            };
+            let error = tokio::select! {
+                error = relayed => error,
+                // The record says why by itself.
+                () = open.aborted() => return,
             };
             recorder.entry().bytes_in = traffic.sent.load(Ordering::Relaxed);
             recorder.entry().bytes_out = traffic.received.load(Ordering::Relaxed);

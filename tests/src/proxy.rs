@@ -187,9 +187,49 @@ impl Proxy {
     /// # Panics
     /// When it is gone already.
     pub async fn terminate(&self) {
+        self.signal("TERM").await;
+    }
+
+    /// Sends a signal, named as `kill` names it.
+    ///
+    /// # Panics
+    /// When the proxy is gone.
+    pub async fn signal(&self, name: &str) {
         let pid = self.child.id().expect("a proxy that still runs");
-        let sent = Command::new("sh").arg("-c").arg(format!("kill -TERM {pid}")).status().await;
+        let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status().await;
         assert!(sent.expect("run kill").success(), "the proxy was gone: {}", self.stderr());
+    }
+
+    /// A file in the folder that it runs in.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Changes the text of its configuration file.
+    ///
+    /// # Panics
+    /// When `old` is not in it, or it cannot be written.
+    pub fn edit(&self, old: &str, new: &str) {
+        let path = self.file("keyferry.yaml");
+        let text = std::fs::read_to_string(&path).expect("read the configuration");
+        assert!(text.contains(old), "{old:?} is not in the configuration:\n{text}");
+        // Replaced by renaming, as editors do: a reader sees the old text or the new.
+        let draft = self.file("keyferry.yaml.new");
+        std::fs::write(&draft, text.replacen(old, new, 1)).expect("write the configuration");
+        std::fs::rename(draft, path).expect("replace the configuration");
+    }
+
+    /// Waits until its log says `text` for the `count`th time.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn wait_for_log(&self, text: &str, count: usize) {
+        let waiting = async {
+            while self.stderr().matches(text).count() < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        within(text, waiting).await;
     }
 
     /// Waits for its end.

@@ -1,22 +1,22 @@
 //! `keyferry proxy`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use keyferry_config::document::{Document, LogLevel};
-use keyferry_proxy::{Settings, StartError};
+use keyferry_config::document::Document;
+use keyferry_proxy::{Configuration, Reloader, Settings, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::configuration::{self, Leniency};
 use crate::environment;
 use crate::failure::Failure;
+use crate::log::Log;
+use crate::watch::Watch;
 
 /// Run the proxy
 ///
-/// Logs JSON lines on stderr. SIGTERM and SIGINT end it: idle tunnels close at once, the rest within proxy.drain_timeout.
+/// Logs JSON lines on stderr. The configuration is read again when the file changes and on SIGHUP; one that is wrong changes nothing.
+/// SIGTERM and SIGINT end the proxy: idle tunnels close at once, the rest within proxy.drain_timeout.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -34,22 +34,64 @@ pub(crate) struct Proxy {
 impl Proxy {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let document = configuration::load(&self.config, &self.leniency)?;
-        log_to_stderr(document.log.level);
+        let file = Arc::new(File {
+            path: self.config,
+            leniency: self.leniency,
+            log: Log::to_stderr(document.log.level),
+        });
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .map_err(|error| Failure::fatal(format!("the runtime cannot be started: {error}")))?
-            .block_on(serve(document))
+            .block_on(serve(document, file))
     }
 }
 
-async fn serve(document: Document) -> Result<(), Failure> {
+async fn serve(document: Document, file: Arc<File>) -> Result<(), Failure> {
     // Before the first listener opens: a signal in between must not kill half a proxy.
     let shutdown = Shutdown::listen()?;
-    let settings = Settings { document, environment: environment::secrets() };
+    let hangup = listen(SignalKind::hangup())?;
+    let watch = Watch::new(file.path.clone());
+    let settings = Settings { document, configuration: file, environment: environment::secrets() };
     let proxy = keyferry_proxy::Proxy::start(settings).await.map_err(start_failure)?;
+    let reloads = tokio::spawn(reload(proxy.reloader(), hangup, watch));
     proxy.run_until(shutdown.requested()).await;
+    reloads.abort();
     Ok(())
+}
+
+/// Reloads on SIGHUP and when the file changes. What comes of it is in the log and in `/v1/status`.
+async fn reload(reloader: Reloader, mut hangup: Signal, mut watch: Watch) {
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {}
+            () = watch.changed() => {}
+        }
+        let _ = reloader.reload().await;
+    }
+}
+
+/// The configuration as a file that may change.
+#[derive(Debug)]
+struct File {
+    path: PathBuf,
+    leniency: Leniency,
+    log: Log,
+}
+
+impl Configuration for File {
+    fn load(&self) -> Result<Document, String> {
+        configuration::read(&self.path, &self.leniency).map(|loaded| {
+            if !loaded.warnings.is_empty() {
+                tracing::warn!("{}", loaded.warnings);
+            }
+            loaded.document
+        })
+    }
+
+    fn applied(&self, document: &Document) {
+        self.log.set_level(document.log.level);
+    }
 }
 
 /// What the configuration says is wrong, or what it names is not as it says: a script tells them apart by the exit code.
@@ -59,7 +101,7 @@ fn start_failure(error: StartError) -> Failure {
         StartError::Authority(_)
         | StartError::Leaf(_)
         | StartError::UpstreamTls(_)
-        | StartError::Password(_)
+        | StartError::Control { .. }
         | StartError::Audit(_)
         | StartError::Listen { .. } => Failure::fatal(error),
     }
@@ -73,9 +115,6 @@ struct Shutdown {
 
 impl Shutdown {
     fn listen() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| Failure::fatal(format!("signals cannot be received: {error}")))
-        };
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
@@ -87,15 +126,6 @@ impl Shutdown {
     }
 }
 
-fn log_to_stderr(level: LogLevel) {
-    let level = match level {
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Error => LevelFilter::ERROR,
-    };
-    // The libraries' own debug lines print what is on the wire, credentials among it (T46).
-    let targets = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("keyferry", level);
-    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
-    tracing_subscriber::registry().with(lines).with(targets).init();
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::fatal(format!("signals cannot be received: {error}")))
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::field::{Block, Field};
 use super::place::{At, Findings, Place};
 use super::problem::{Problems, Severity};
-use super::{Action, Audit, Dns, Document, Log, Metrics, Proxy, Tls, Transform};
+use super::{Action, Audit, Dns, Document, Log, Management, Metrics, Proxy, Tls, Transform};
 use super::{interpolate, node, overrides};
 
 /// How strictly a file is read.
@@ -59,6 +59,8 @@ struct Keys {
     _transforms: Block,
     #[serde(rename = "dns")]
     _dns: Block,
+    #[serde(rename = "management")]
+    _management: Block,
     #[serde(rename = "metrics")]
     _metrics: Block,
     #[serde(rename = "log")]
@@ -89,6 +91,7 @@ impl Document {
             log: Log::read(&at.key("log")),
             audit: Audit::read(&at.key("audit")),
             proxy,
+            management: Management::read(&at.key("management")),
             metrics,
         }
     }

@@ -19,6 +19,7 @@ mod interpolate;
 mod listen;
 mod load;
 mod log;
+mod management;
 mod metrics;
 mod nearest;
 mod node;
@@ -41,6 +42,7 @@ pub use formatter::{Formatter, FormatterError};
 pub use listen::{ListenAddr, OneOrMany};
 pub use load::{Loaded, Options, parse};
 pub use log::{Log, LogLevel};
+pub use management::Management;
 pub use metrics::Metrics;
 pub use problem::{Location, Problem, Problems, Severity, ValueError};
 pub use proxy::{AllowedPorts, Auth, Proxy};
@@ -65,6 +67,8 @@ pub struct Document {
     pub dns: Dns,
     /// The operators' listener.
     pub metrics: Metrics,
+    /// The listener for reloads.
+    pub management: Management,
     /// What the process says.
     pub log: Log,
     /// Where the record of each request goes.
@@ -81,6 +85,7 @@ impl Default for Document {
             transforms: Vec::new(),
             dns: Dns::default(),
             metrics: Metrics::default(),
+            management: Management::default(),
             log: Log::default(),
             audit: Audit::default(),
         }

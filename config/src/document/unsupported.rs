@@ -27,7 +27,6 @@ pub(super) fn key(shape: &str, key: &str) -> Option<Refusal> {
 
 /// block, key, what it is, what to do instead
 const KEYS: &[(&str, &str, &str, Option<&str>)] = &[
-    ("", "management", "block", Some("leave the block out")),
     ("", "control_plane", "block", Some("leave the block out")),
     (
         "",

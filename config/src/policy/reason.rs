@@ -67,6 +67,9 @@ reasons! {
     /// The value of a secret that would go into this request cannot be had.
     SecretUnavailable = 403 "secret_unavailable" "http_request_denied",
         "the operator's log names the source and the cause";
+    /// A new policy no longer allows an exchange that was open, or took a secret away that it carried.
+    PolicyChanged = 403 "policy_changed" "http_request_denied",
+        "send the request again: it is judged by the policy that is in force now";
     /// Two readers could disagree on what the request asks for.
     AmbiguousRequest = 400 "ambiguous_request" "http_protocol_error",
         "send one plain form: no dot segments, no encoded separators, one Host";

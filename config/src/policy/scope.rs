@@ -21,7 +21,7 @@ use super::secret::Replace;
 use super::verdict::{
     HeaderSwap, Hit, Plan, Refusal, RequestHead, TargetPlace, TargetSwap, TunnelVerdict, Verdict,
 };
-use crate::document::Action;
+use crate::document::{Action, Source};
 
 /// The rules and secrets of one policy that concern one destination.
 ///
@@ -294,6 +294,14 @@ impl Scope {
     /// Whether the rules of a secret match this request.
     pub(super) fn is_active(&self, secret: u32, request: &RequestHead<'_>) -> bool {
         self.path(request).is_ok_and(|path| self.active_secrets::<[u32; 4]>(request, &path).contains(&secret))
+    }
+
+    /// Whether some secret from `source` may go into a request like this one.
+    pub fn grants(&self, source: &Source, request: &RequestHead<'_>) -> bool {
+        self.path(request).is_ok_and(|path| {
+            let active = self.active_secrets::<[u32; 4]>(request, &path);
+            active.iter().any(|&number| **self.policy.secret(number).source() == *source)
+        })
     }
 
     /// What a placeholder at a place becomes: a hit, or nothing because the place is not one that is searched; an error where it has no

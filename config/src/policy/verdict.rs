@@ -69,6 +69,13 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The secrets that the head carries, each as often as it stands in it, and those that are looked for in the body.
+    pub fn secrets(&self) -> impl Iterator<Item = u32> + '_ {
+        let headers = self.headers.iter().flat_map(|swap| &swap.hits).map(|hit| hit.secret);
+        let target = self.target.iter().map(|swap| swap.hit.secret);
+        headers.chain(target).chain(self.injections.iter().copied()).chain(self.body.iter().copied())
+    }
+
     /// Whether the request leaves as it came.
     pub fn changes_nothing(&self) -> bool {
         self.headers.is_empty()

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 
 use super::Permit;
 use crate::data_plane::Protocol;
+use crate::open::OpenExchange;
 
 /// Everything that a record says, in the form in which it is cheap to gather; the writer makes the record of it.
 #[derive(Debug, Clone)]
@@ -137,16 +138,33 @@ pub(crate) struct Recorder {
     entry: Option<(Entry, Permit)>,
     started: Instant,
     request_body: Option<Arc<Flow>>,
+    open: Option<Arc<OpenExchange>>,
     finished: bool,
 }
 
 impl Recorder {
     pub(crate) fn new(entry: Entry, permit: Permit) -> Self {
-        Self { entry: Some((entry, permit)), started: Instant::now(), request_body: None, finished: false }
+        Self {
+            entry: Some((entry, permit)),
+            started: Instant::now(),
+            request_body: None,
+            open: None,
+            finished: false,
+        }
     }
 
     pub(crate) fn entry(&mut self) -> &mut Entry {
         &mut self.entry.as_mut().expect("only drop takes the entry").0
+    }
+
+    /// It was allowed: from here on a new policy may end it.
+    pub(crate) fn open_as(&mut self, open: Arc<OpenExchange>) {
+        self.open = Some(open);
+    }
+
+    /// The exchange, if it was allowed.
+    pub(crate) fn open(&self) -> Option<&OpenExchange> {
+        self.open.as_deref()
     }
 
     /// Counts the request body from here on.
@@ -210,10 +228,15 @@ impl Drop for Recorder {
             entry.bytes_in += flow.bytes();
         }
         let broken = self.request_body.as_ref().is_some_and(|flow| flow.broken.load(Ordering::Relaxed));
-        if broken || (!self.finished && entry.action == Action::Allow) {
+        let ended = self.open.as_ref().filter(|open| !self.finished && open.is_aborted());
+        if let Some(open) = ended {
+            let Refusal { reason, message, .. } = open.refusal();
+            (entry.action, entry.reason) = (Action::Reject, Some(reason));
+            entry.error = Some(Cow::Owned(message));
+        } else if broken || (!self.finished && entry.action == Action::Allow) {
             entry.action = Action::ClientCancel;
         }
-        if broken {
+        if broken && ended.is_none() {
             // Whatever was answered, nobody read it.
             (entry.reason, entry.status) = (None, None);
         }

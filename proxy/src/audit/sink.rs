@@ -54,8 +54,16 @@ pub struct AuditError {
 /// The queue's end that requests hold.
 #[derive(Debug)]
 pub(crate) struct Audit {
-    queue: mpsc::Sender<Entry>,
+    queue: mpsc::Sender<Line>,
     health: Arc<Health>,
+}
+
+/// What the writer is sent.
+#[derive(Debug)]
+enum Line {
+    Record(Box<Entry>),
+    /// There will be no more.
+    End,
 }
 
 #[derive(Debug, Default)]
@@ -65,11 +73,21 @@ struct Health {
 }
 
 /// A place in the queue.
-pub(crate) type Permit = mpsc::OwnedPermit<Entry>;
-
-/// The thread that writes; it ends when every [`Audit`] and every permit is gone.
 #[derive(Debug)]
-pub(crate) struct Writer(JoinHandle<()>);
+pub(crate) struct Permit(mpsc::OwnedPermit<Line>);
+
+impl Permit {
+    pub(crate) fn send(self, entry: Entry) {
+        self.0.send(Line::Record(Box::new(entry)));
+    }
+}
+
+/// The thread that writes; it ends when it is told to, or every [`Audit`] and every permit is gone.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    thread: JoinHandle<()>,
+    queue: mpsc::WeakSender<Line>,
+}
 
 impl Audit {
     /// Opens the sink and starts its writer.
@@ -79,20 +97,21 @@ impl Audit {
             AuditTarget::Stdout => Box::new(io::stdout()),
             AuditTarget::File(path) => Box::new(append_to(path)?),
         };
-        let (queue, entries) = mpsc::channel(CAPACITY);
+        let (queue, lines) = mpsc::channel(CAPACITY);
         let health = Arc::new(Health::default());
         let thread = std::thread::Builder::new().name("audit".to_owned()).spawn({
             let health = Arc::clone(&health);
-            move || write_all(entries, sink, &health)
+            move || write_all(lines, sink, &health)
         });
         let thread =
             thread.map_err(|source| AuditError { path: PathBuf::from("(writer thread)"), source })?;
-        Ok((Self { queue, health }, Writer(thread)))
+        let writer = Writer { thread, queue: queue.downgrade() };
+        Ok((Self { queue, health }, writer))
     }
 
     /// A place in the queue, or none while the sink cannot keep up.
     pub(crate) fn reserve(&self) -> Option<Permit> {
-        let permit = self.queue.clone().try_reserve_owned().ok();
+        let permit = self.queue.clone().try_reserve_owned().ok().map(Permit);
         if permit.is_none() {
             self.health.refused.fetch_add(1, Ordering::Relaxed);
         }
@@ -115,7 +134,12 @@ impl Writer {
     /// Waits until everything is written, at most `limit`.
     pub(crate) fn finish(self, limit: Duration) {
         let deadline = std::time::Instant::now() + limit;
-        while !self.0.is_finished() && std::time::Instant::now() < deadline {
+        let mut told = false;
+        while !self.thread.is_finished() && std::time::Instant::now() < deadline {
+            if !told {
+                // A full queue is tried again: the writer makes room.
+                told = self.queue.upgrade().is_none_or(|queue| queue.try_send(Line::End).is_ok());
+            }
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -126,12 +150,17 @@ fn append_to(path: &Path) -> Result<File, AuditError> {
     open.map_err(|source| AuditError { path: path.to_owned(), source })
 }
 
-fn write_all(mut entries: mpsc::Receiver<Entry>, mut sink: Box<dyn Write + Send>, health: &Health) {
+fn write_all(mut queue: mpsc::Receiver<Line>, mut sink: Box<dyn Write + Send>, health: &Health) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut lines = Vec::with_capacity(64 * 1024);
-    while entries.blocking_recv_many(&mut batch, BATCH) > 0 {
+    let mut ended = false;
+    while !ended && queue.blocking_recv_many(&mut batch, BATCH) > 0 {
         lines.clear();
-        for entry in batch.drain(..) {
+        for line in batch.drain(..) {
+            let Line::Record(entry) = line else {
+                ended = true;
+                continue;
+            };
             // A record is plain data; `serde_json` cannot fail on it.
             if serde_json::to_writer(&mut lines, &entry.record()).is_ok() {
                 lines.push(b'\n');

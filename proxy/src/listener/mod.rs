@@ -1,10 +1,13 @@
 //! Where connections come in.
 
 mod connection;
+mod inside;
+mod operators;
 mod prefixed;
 mod socket;
 mod tunnel;
 
-pub(crate) use connection::{Arrival, serve_h1, serve_h2};
+use connection::{Arrival, serve_h1, serve_h2};
+pub(crate) use operators::serve_operators;
 pub(crate) use socket::{Bound, bind};
 pub(crate) use tunnel::accept;

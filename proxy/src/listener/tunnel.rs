@@ -5,37 +5,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
-use keyferry_config::policy::{Destination, Reason, Refusal, Scheme, TunnelVerdict};
-use tokio::io::{AsyncRead, AsyncWrite};
+use keyferry_config::policy::{Host, Refusal, RuleName, TunnelVerdict};
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
-use super::prefixed::Prefixed;
-use super::{Arrival, Bound, serve_h1, serve_h2};
+use super::{Bound, inside, serve_h1};
 use crate::audit::{Mode, Target};
 use crate::body::ResponseBody;
 use crate::data_plane::DataPlane;
 use crate::exchange::exchange;
-use crate::guard::Wire;
 use crate::guard::request::{absolute_form, connect_target};
 use crate::refusal;
-use crate::session::{Around, Route, Session, Tunnel};
-use crate::tls::client_hello;
+use crate::session::{Route, Session, Tunnel};
 
-/// From the answer to CONNECT to the end of the TLS handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long accepting pauses when the process is out of descriptors.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 
-/// Accepts connections until draining begins.
-pub(crate) async fn accept(plane: Arc<DataPlane>, bound: Bound) {
+/// Accepts connections until the listener is closed or draining begins.
+pub(crate) async fn accept(plane: Arc<DataPlane>, bound: Bound, closed: CancellationToken) {
     loop {
         let accepted = tokio::select! {
             accepted = bound.listener.accept() => accepted,
             () = plane.drain.begun() => return,
+            () = closed.cancelled() => return,
         };
         match accepted {
             Ok((tcp, remote)) => {
@@ -53,10 +48,11 @@ pub(crate) async fn accept(plane: Arc<DataPlane>, bound: Bound) {
 
 async fn serve(plane: Arc<DataPlane>, tcp: TcpStream, remote: SocketAddr) {
     let result = serve_h1(&plane, tcp, true, |arrival| {
-        let session = Session { plane: Arc::clone(&plane), remote, principal: plane.identity.nobody() };
+        let principal = plane.generation.load().identity.nobody();
+        let session = Session { plane: Arc::clone(&plane), remote, principal };
         async {
             match arrival {
-                Ok(request) => outer(session, request).await,
+                Ok(request) => answer(session, request).await,
                 Err(fault) => session.refuse_fault(fault, None, None),
             }
         }
@@ -67,167 +63,86 @@ async fn serve(plane: Arc<DataPlane>, tcp: TcpStream, remote: SocketAddr) {
 }
 
 /// One request to the proxy itself.
-async fn outer(mut session: Session, mut request: Request<Incoming>) -> Response<ResponseBody> {
-    let (parts, body) = request.into_parts();
-    let (principal, refusal) = match session.plane.identity.of(&parts.headers) {
-        Ok(principal) => (principal, None),
-        Err(refusal) => (session.plane.identity.nobody(), Some(refusal)),
-    };
-    session.principal = principal;
-    if parts.method != Method::CONNECT && refusal.is_none() {
-        let destination = absolute_form(&parts);
-        request = Request::from_parts(parts, body);
-        return plain(&session, destination, request).await;
+async fn answer(mut session: Session, request: Request<Incoming>) -> Response<ResponseBody> {
+    match session.plane.generation.load().identity.of(request.headers()) {
+        Ok(principal) => session.principal = principal,
+        Err(refusal) => return refuse(&session, &refusal, &request.into_parts().0),
     }
-    let mut recorder = match session.recorder(&parts, None) {
+    if request.method() == Method::CONNECT {
+        connect(session, request)
+    } else {
+        forward(&session, request).await
+    }
+}
+
+/// CONNECT: the tunnel is granted or refused by host and port; what flows inside is judged there.
+fn connect(session: Session, mut request: Request<Incoming>) -> Response<ResponseBody> {
+    let upgrade = hyper::upgrade::on(&mut request);
+    let (parts, _) = request.into_parts();
+    let granted = connect_target(&parts).and_then(|(host, port)| {
+        let rule = decide(&session.plane, &host, port)?;
+        Ok((host, port, rule))
+    });
+    let (host, port, rule) = match granted {
+        Ok(granted) => granted,
+        Err(refusal) => return refuse(&session, &refusal, &parts),
+    };
+    let plane = Arc::clone(&session.plane);
+    let generation = plane.generation.load_full();
+    let mut recorder = match session.recorder(&generation, &parts, None) {
         Ok(recorder) => recorder,
         Err(refusal) => return refusal::respond_unrecorded(&refusal),
     };
     recorder.entry().mode = Mode::Tunnel;
-    let target = connect_target(&parts);
-    if let Ok((host, port)) = &target
-        && parts.method == Method::CONNECT
-    {
-        recorder.entry().target = Target::Tunnel(host.clone(), *port);
-    }
-    let granted = match refusal {
-        Some(refusal) => Err(refusal),
-        None => target.and_then(|(host, port)| {
-            let policy = &session.plane.generation.load().policy;
-            match policy.decide_tunnel(&host, port) {
-                TunnelVerdict::Open(rule) => Ok((host, port, rule)),
-                TunnelVerdict::Refuse(refusal) => Err(refusal),
-            }
-        }),
-    };
-    let (host, port, rule) = match granted {
-        Ok(granted) => granted,
-        Err(refusal) => return refusal::respond(&refusal, recorder),
-    };
+    recorder.entry().target = Target::Tunnel(host.clone(), port);
     recorder.entry().rule = rule;
     recorder.entry().status = Some(StatusCode::OK.as_u16());
-    let plane = Arc::clone(&session.plane);
     let tunnel = Tunnel::new(session, host, port, recorder);
-    request = Request::from_parts(parts, body);
-    let upgrade = hyper::upgrade::on(&mut request);
+    // Again, now that the tunnel is entered: a policy that came in between has judged what was entered before.
+    if let Err(refusal) = decide(&plane, &tunnel.host, tunnel.port) {
+        return tunnel.refuse(&refusal);
+    }
     plane.drain.spawn(async move {
         // It fails if the client leaves before it has read our answer.
         if let Ok(upgraded) = upgrade.await {
-            run(tunnel, upgraded).await;
+            inside::run(tunnel, upgraded).await;
         }
     });
     Response::new(ResponseBody::own(Bytes::new(), None))
 }
 
-/// An absolute-form request: cleartext HTTP.
-async fn plain(
-    session: &Session,
-    destination: Result<Destination, Refusal>,
-    request: Request<Incoming>,
-) -> Response<ResponseBody> {
-    let plane = &session.plane;
-    let generation = plane.generation.load_full();
-    let route = destination
-        .and_then(|destination| Route::new(plane, &generation, destination, Arc::clone(&session.principal)));
-    match route {
-        Ok(route) => exchange(session, &route, None, request).await,
-        Err(refusal) => refuse(session, refusal, request),
+fn decide(plane: &DataPlane, host: &Host, port: u16) -> Result<Option<RuleName>, Refusal> {
+    match plane.generation.load().policy.decide_tunnel(host, port) {
+        TunnelVerdict::Open(rule) => Ok(rule),
+        TunnelVerdict::Refuse(refusal) => Err(refusal),
     }
 }
 
-fn refuse(session: &Session, refusal: Refusal, request: Request<Incoming>) -> Response<ResponseBody> {
-    match session.recorder(&request.into_parts().0, None) {
-        Ok(recorder) => refusal::respond(&refusal, recorder),
-        Err(refusal) => refusal::respond_unrecorded(&refusal),
-    }
-}
-
-/// What flows through a granted tunnel: TLS, or HTTP in cleartext, and nothing else (T21).
-async fn run(tunnel: Tunnel, upgraded: Upgraded) {
-    // The raw connection is faster than the `Upgraded` around it.
-    match upgraded.downcast::<TokioIo<Wire<TcpStream>>>() {
-        Ok(parts) => {
-            let (held, tcp) = parts.io.into_inner().into_inner();
-            inspect(tunnel, Prefixed::new(held.freeze(), tcp)).await;
-        }
-        Err(upgraded) => inspect(tunnel, Prefixed::new(Bytes::new(), TokioIo::new(upgraded))).await,
-    }
-}
-
-async fn inspect<IO>(tunnel: Tunnel, mut io: Prefixed<IO>)
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let plane = Arc::clone(&tunnel.session.plane);
-    let handshake = tokio::time::timeout(HANDSHAKE, async {
-        match io.peek().await {
-            Ok(Some(0x16)) => match client_hello::accept(&plane.leafs, &tunnel.host, io).await {
-                Ok(accepted) => Inside::Tls(Box::new(accepted)),
-                Err(failed) => Inside::Failed(failed.refusal, failed.sni),
-            },
-            Ok(Some(b'A'..=b'Z')) => Inside::Plain(io),
-            Ok(Some(_)) => {
-                let refusal =
-                    Refusal::new(Reason::MalformedRequest, "the tunnel carries neither TLS nor HTTP");
-                Inside::Failed(refusal, None)
-            }
-            Ok(None) | Err(_) => Inside::Nothing,
-        }
+/// An absolute-form request: HTTP in cleartext.
+async fn forward(session: &Session, request: Request<Incoming>) -> Response<ResponseBody> {
+    let (parts, body) = request.into_parts();
+    let route = absolute_form(&parts).and_then(|destination| {
+        Route::new(session.plane.generation.load_full(), destination, Arc::clone(&session.principal))
     });
-    let inside = tokio::select! {
-        inside = handshake => inside.unwrap_or_else(|_| {
-            let message = format!("the TLS handshake took longer than {} s", HANDSHAKE.as_secs());
-            Inside::Failed(Refusal::new(Reason::RequestTimeout, message), None)
-        }),
-        () = plane.drain.begun() => Inside::Nothing,
-    };
-    match inside {
-        Inside::Tls(accepted) => {
-            let client_hello::Accepted { stream, sni, is_h2 } = *accepted;
-            serve_inside(tunnel, Scheme::Https, sni, stream, is_h2).await;
-        }
-        Inside::Plain(io) => serve_inside(tunnel, Scheme::Http, None, io, false).await,
-        Inside::Failed(refusal, sni) => tunnel.fail(&refusal, sni.as_deref()),
-        Inside::Nothing => {}
+    match route {
+        Ok(route) => exchange(session, &route, None, Request::from_parts(parts, body)).await,
+        Err(refusal) => refuse(session, &refusal, &parts),
     }
 }
 
-enum Inside<IO> {
-    /// Boxed: a TLS connection is over a kilobyte, and would be moved about with every state around it.
-    Tls(Box<client_hello::Accepted<Prefixed<IO>>>),
-    Plain(Prefixed<IO>),
-    Failed(Refusal, Option<String>),
-    Nothing,
-}
-
-async fn serve_inside<IO>(tunnel: Tunnel, scheme: Scheme, sni: Option<Arc<str>>, io: IO, is_h2: bool)
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let plane = Arc::clone(&tunnel.session.plane);
-    let destination = Destination { scheme, host: tunnel.host.clone(), port: tunnel.port };
-    let generation = plane.generation.load_full();
-    let route = match Route::new(&plane, &generation, destination, Arc::clone(&tunnel.session.principal)) {
-        Ok(route) => route,
-        Err(refusal) => return tunnel.fail(&refusal, sni.as_deref()),
+/// Refuses a request to the proxy itself. Its record names the target as far as it can be read.
+fn refuse(session: &Session, refusal: &Refusal, parts: &Parts) -> Response<ResponseBody> {
+    let mut recorder = match session.recorder(&session.plane.generation.load(), parts, None) {
+        Ok(recorder) => recorder,
+        Err(refusal) => return refusal::respond_unrecorded(&refusal),
     };
-    let inside = Arc::new((tunnel, route, sni));
-    let serve = |arrival: Arrival| {
-        let inside = Arc::clone(&inside);
-        async move {
-            let (tunnel, route, sni) = &*inside;
-            let around = Some(Around { tunnel, sni: sni.as_ref() });
-            match arrival {
-                Ok(request) => exchange(&tunnel.session, route, around, request).await,
-                Err(fault) => tunnel.session.refuse_fault(fault, Some(route), around),
-            }
+    if parts.method == Method::CONNECT {
+        recorder.entry().mode = Mode::Tunnel;
+        if let Ok((host, port)) = connect_target(parts) {
+            recorder.entry().target = Target::Tunnel(host, port);
         }
-    };
-    let ended = match is_h2 {
-        true => serve_h2(&plane, io, serve).await,
-        false => serve_h1(&plane, io, false, serve).await,
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, target = &*inside.0.target, "a tunnel ended with an error");
+    } else if let Ok(destination) = absolute_form(parts) {
+        recorder.entry().target = Target::Destination(Arc::new(destination));
     }
+    refusal::respond(refusal, recorder)
 }

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Uri};
 use http_body::Body as _;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 use crate::audit::{Flow, Outcome, Recorder, SecretTrace};
 use crate::body::{RequestBody, Unheld, hold, splice};
 use crate::data_plane::Generation;
+use crate::session::Bound;
 use crate::transform::misdirection::Watch;
 
 /// Everything but RFC 3986's unreserved characters: a value never changes the structure of the target that it stands in.
@@ -30,8 +31,24 @@ const IN_TARGET: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(
 /// The values that one request needs, by number. `None`: unavailable, and the entry lets the request pass without.
 type Values = SmallVec<[(u32, Option<Arc<SecretValue>>); 2]>;
 
-/// Applies `plan` to the head of a request whose target is `target`.
-pub(crate) async fn apply_to_head(
+/// The request as it leaves.
+pub(crate) async fn apply(
+    plan: &Plan,
+    bound: &Bound,
+    mut parts: Parts,
+    mut target: PathAndQuery,
+    body: &mut Option<Incoming>,
+    recorder: &mut Recorder,
+) -> Result<(Parts, RequestBody), Refusal> {
+    if !plan.changes_nothing() {
+        apply_to_head(plan, &bound.generation, &mut parts, &mut target, recorder).await?;
+    }
+    parts.uri = Uri::from(target);
+    let body = apply_to_body(plan, bound, &mut parts.headers, body, recorder).await?;
+    Ok((parts, body))
+}
+
+async fn apply_to_head(
     plan: &Plan,
     generation: &Generation,
     parts: &mut Parts,
@@ -72,16 +89,16 @@ pub(crate) async fn apply_to_head(
     Ok(())
 }
 
-/// The body as it leaves: streamed, or held and swapped where the plan looks into it. One that is refused unread stays where it is.
-pub(crate) async fn apply_to_body(
+/// The body: streamed, or held and swapped where the plan looks into it. One that is refused unread stays where it is.
+async fn apply_to_body(
     plan: &Plan,
-    scope: &Scope,
-    generation: &Generation,
+    bound: &Bound,
     headers: &mut HeaderMap,
     body: &mut Option<Incoming>,
-    limit: Option<u64>,
     recorder: &mut Recorder,
 ) -> Result<RequestBody, Refusal> {
+    let Bound { generation, scope, .. } = bound;
+    let limit = generation.limits.held_body;
     let Some(unread) = body.take_if(|body| !body.is_end_stream()) else {
         return match plan.required_in_body.first() {
             Some(&secret) => Err(scope.missing_placeholder(secret)),

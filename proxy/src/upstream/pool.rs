@@ -241,6 +241,7 @@ fn failed(error: &hyper::Error) -> Refusal {
             return match body {
                 BodyError::Misdirected => Refusal::new(Reason::PlaceholderMisdirected, body.to_string()),
                 BodyError::Stalled(_) => Refusal::new(Reason::RequestTimeout, body.to_string()),
+                BodyError::Aborted => Refusal::new(Reason::PolicyChanged, body.to_string()),
                 BodyError::Peer(_) => Refusal::new(Reason::MalformedRequest, "the request body broke off"),
             };
         }

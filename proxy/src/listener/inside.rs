@@ -1,0 +1,125 @@
+//! What flows through a granted tunnel: TLS, or HTTP in cleartext, and nothing else (T21).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use keyferry_config::policy::{Destination, Reason, Refusal, Scheme};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::prefixed::Prefixed;
+use super::{Arrival, serve_h1, serve_h2};
+use crate::exchange::exchange;
+use crate::guard::Wire;
+use crate::session::{Around, Route, Tunnel};
+use crate::tls::client_hello::{self, Accepted};
+
+/// From the answer to CONNECT to the end of the TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Serves a tunnel until it ends, is drained, or a new policy closes it.
+pub(super) async fn run(tunnel: Tunnel, upgraded: Upgraded) {
+    let open = Arc::clone(&tunnel.open);
+    tokio::select! {
+        () = unwrap(tunnel, upgraded) => {}
+        () = open.closed() => {}
+    }
+}
+
+async fn unwrap(tunnel: Tunnel, upgraded: Upgraded) {
+    // The raw connection is faster than the `Upgraded` around it.
+    match upgraded.downcast::<TokioIo<Wire<TcpStream>>>() {
+        Ok(parts) => {
+            let (held, tcp) = parts.io.into_inner().into_inner();
+            inspect(tunnel, Prefixed::new(held.freeze(), tcp)).await;
+        }
+        Err(upgraded) => inspect(tunnel, Prefixed::new(Bytes::new(), TokioIo::new(upgraded))).await,
+    }
+}
+
+async fn inspect<IO>(tunnel: Tunnel, io: Prefixed<IO>)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let plane = Arc::clone(&tunnel.session.plane);
+    let opened = tokio::select! {
+        opened = tokio::time::timeout(HANDSHAKE, open(&tunnel, io)) => opened.unwrap_or_else(|_| {
+            let message = format!("the TLS handshake took longer than {} s", HANDSHAKE.as_secs());
+            Opened::Failed(Refusal::new(Reason::RequestTimeout, message), None)
+        }),
+        () = plane.drain.begun() => Opened::Nothing,
+    };
+    match opened {
+        Opened::Tls(accepted) => {
+            let Accepted { stream, sni, is_h2 } = *accepted;
+            serve(tunnel, Scheme::Https, sni, stream, is_h2).await;
+        }
+        Opened::Plain(io) => serve(tunnel, Scheme::Http, None, io, false).await,
+        Opened::Failed(refusal, sni) => tunnel.fail(&refusal, sni.as_deref()),
+        Opened::Nothing => {}
+    }
+}
+
+enum Opened<IO> {
+    /// Boxed: a TLS connection is over a kilobyte, and would be moved about with every state around it.
+    Tls(Box<Accepted<Prefixed<IO>>>),
+    Plain(Prefixed<IO>),
+    Failed(Refusal, Option<String>),
+    Nothing,
+}
+
+async fn open<IO>(tunnel: &Tunnel, mut io: Prefixed<IO>) -> Opened<IO>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    /// The record type of a handshake (RFC 8446 section 5.1).
+    const TLS_HANDSHAKE: u8 = 22;
+    match io.peek().await {
+        Ok(Some(TLS_HANDSHAKE)) => {
+            let leafs = Arc::clone(&tunnel.session.plane.generation.load().leafs);
+            match client_hello::accept(&leafs, &tunnel.host, io).await {
+                Ok(accepted) => Opened::Tls(Box::new(accepted)),
+                Err(failed) => Opened::Failed(failed.refusal, failed.sni),
+            }
+        }
+        Ok(Some(b'A'..=b'Z')) => Opened::Plain(io),
+        Ok(Some(_)) => {
+            let refusal = Refusal::new(Reason::MalformedRequest, "the tunnel carries neither TLS nor HTTP");
+            Opened::Failed(refusal, None)
+        }
+        Ok(None) | Err(_) => Opened::Nothing,
+    }
+}
+
+async fn serve<IO>(tunnel: Tunnel, scheme: Scheme, sni: Option<Arc<str>>, io: IO, is_h2: bool)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let plane = Arc::clone(&tunnel.session.plane);
+    let destination = Destination { scheme, host: tunnel.host.clone(), port: tunnel.port };
+    let principal = Arc::clone(&tunnel.session.principal);
+    let route = match Route::new(plane.generation.load_full(), destination, principal) {
+        Ok(route) => route,
+        Err(refusal) => return tunnel.fail(&refusal, sni.as_deref()),
+    };
+    let inside = Arc::new((tunnel, route, sni));
+    let serve = |arrival: Arrival| {
+        let inside = Arc::clone(&inside);
+        async move {
+            let (tunnel, route, sni) = &*inside;
+            let around = Some(Around { tunnel, sni: sni.as_ref() });
+            match arrival {
+                Ok(request) => exchange(&tunnel.session, route, around, request).await,
+                Err(fault) => tunnel.session.refuse_fault(fault, Some(route), around),
+            }
+        }
+    };
+    let ended =
+        if is_h2 { serve_h2(&plane, io, serve).await } else { serve_h1(&plane, io, false, serve).await };
+    if let Err(error) = ended {
+        tracing::debug!(%error, target = &*inside.0.target, "a tunnel ended with an error");
+    }
+}
