@@ -1,18 +1,19 @@
 //! Bodies in both directions: streamed frame by frame, counted, and watched for progress (invariants 8 and 13).
 
+use std::error::Error as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use keyferry_config::policy::Reason;
 
 use crate::audit::{Flow, Recorder};
+use crate::guard::request::strip_response;
 use crate::open::OpenExchange;
 use crate::session::Bound;
 use crate::ticks::Ticks;
@@ -29,6 +30,8 @@ pub(crate) const RESPONSE_IDLE: Duration = Duration::from_secs(3600);
 pub(crate) enum BodyError {
     #[error("the peer broke off the body: {0}")]
     Peer(#[from] hyper::Error),
+    #[error("the body's chunked coding is broken")]
+    Coding(#[source] hyper::Error),
     #[error("no byte of the body moved for {} s", .0.as_secs())]
     Stalled(Duration),
     #[error("the body holds a placeholder that is not bound to this host")]
@@ -101,39 +104,50 @@ impl RequestStream {
             return Poll::Ready(Some(Err(BodyError::Stalled(REQUEST_PROGRESS))));
         };
         self.ticks.moved();
+        if self.flow.is_cut() {
+            return Poll::Ready(Some(Err(BodyError::Aborted)));
+        }
         match frame {
-            Some(Ok(frame)) => {
+            // Trailers end here: nobody needs a request's, and they would be one more place to hide a placeholder in (RFC 9110 section 6.5.1).
+            Some(Ok(frame)) if frame.is_data() => {
                 let data = frame.data_ref().map_or(&[][..], |data| data);
                 self.flow.add(data.len());
                 if self.watch.as_mut().is_some_and(|watch| watch.sees(data)) {
                     return Poll::Ready(Some(Err(BodyError::Misdirected)));
                 }
+                if self.inner.is_end_stream() {
+                    self.flow.end();
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
+            Some(Ok(_)) | None => {
+                self.flow.end();
+                Poll::Ready(None)
+            }
+            Some(Err(error)) if is_broken_coding(&error) => Poll::Ready(Some(Err(BodyError::Coding(error)))),
             Some(Err(error)) => {
                 self.flow.break_off();
                 Poll::Ready(Some(Err(error.into())))
             }
-            None => Poll::Ready(None),
         }
     }
 }
 
+/// Whether the guard found the chunked coding broken, rather than the client gone.
+fn is_broken_coding(error: &hyper::Error) -> bool {
+    let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
+    io.is_some_and(|io| io.kind() == std::io::ErrorKind::InvalidData)
+}
+
 /// Reads a body whole, at most `limit` bytes of it. The error says whether it is larger, or broke off.
-pub(crate) async fn hold(
-    body: RequestBody,
-    limit: Option<u64>,
-) -> Result<(Bytes, Option<HeaderMap>), Unheld> {
+pub(crate) async fn hold(body: RequestBody, limit: Option<u64>) -> Result<Bytes, Unheld> {
     use http_body_util::BodyExt;
     let collected = match limit {
         Some(limit) => Limited::new(body, usize::try_from(limit).unwrap_or(usize::MAX)).collect().await,
         None => body.collect().await.map_err(Into::into),
     };
     match collected {
-        Ok(collected) => {
-            let trailers = collected.trailers().cloned();
-            Ok((collected.to_bytes(), trailers))
-        }
+        Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Unheld::TooLarge),
         Err(error) if matches!(error.downcast_ref(), Some(BodyError::Stalled(_))) => Err(Unheld::Stalled),
         Err(error) => Err(Unheld::Broken(error)),
@@ -199,7 +213,7 @@ impl ResponseBody {
     /// The answer to HEAD, and 204 and 304: no body, whatever the upstream sends (RFC 9110 section 6.4.1).
     pub(crate) fn none(inner: &Incoming, recorder: Recorder, lease: Lease) -> Self {
         if inner.is_end_stream() {
-            lease.give_back();
+            lease.give_back(&recorder);
         }
         Self::own("", Some(recorder))
     }
@@ -208,7 +222,7 @@ impl ResponseBody {
         let mut lease = Some(lease);
         if inner.is_end_stream() {
             recorder.finish();
-            lease.take().into_iter().for_each(Lease::give_back);
+            lease.take().into_iter().for_each(|lease| lease.give_back(&recorder));
         }
         let ticks = Ticks::default();
         Self::Stream(Box::new(ResponseStream { inner, recorder, bound, lease, ticks, announced: false }))
@@ -256,10 +270,13 @@ impl ResponseStream {
             return Poll::Ready(Some(Err(BodyError::Aborted)));
         }
         match Pin::new(&mut self.inner).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 self.ticks.moved();
                 if let Some(data) = frame.data_ref() {
                     self.recorder.entry().bytes_out += data.len() as u64;
+                }
+                if let Some(trailers) = frame.trailers_mut() {
+                    strip_response(trailers);
                 }
                 if self.inner.is_end_stream() {
                     self.end();
@@ -283,7 +300,7 @@ impl ResponseStream {
 
     fn end(&mut self) {
         self.recorder.finish();
-        self.lease.take().into_iter().for_each(Lease::give_back);
+        self.lease.take().into_iter().for_each(|lease| lease.give_back(&self.recorder));
     }
 
     /// The first tick makes it a long stream, which the audit log announces while it is open; a quiet hour ends it.

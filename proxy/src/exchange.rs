@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{COOKIE, EXPECT, HOST, HeaderValue};
+use http::header::{COOKIE, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
@@ -15,7 +15,7 @@ use keyferry_config::policy::{Plan, Reason, Refusal, RequestHead, Scheme, Scope,
 use crate::audit::{Flow, Recorder};
 use crate::body::{RequestBody, ResponseBody, discard};
 use crate::data_plane::Protocol;
-use crate::guard::request::{agrees, strip_hop_by_hop, strip_response, wants_websocket};
+use crate::guard::request::{agrees, has_one_framing, strip_hop_by_hop, strip_response, wants_websocket};
 use crate::open::OpenExchange;
 use crate::refusal;
 use crate::session::{Around, Bound, Route, Session};
@@ -125,7 +125,8 @@ async fn send(
     request: Request<RequestBody>,
     recorder: &mut Recorder,
 ) -> Result<Answer, Refusal> {
-    let Bound { generation, scope, slot } = bound;
+    let Bound { generation, scope, .. } = bound;
+    let slot = bound.slot(route);
     let flow = recorder.request_flow();
     let sent = generation.pool.send(slot, scope.exempt_networks(), request, |request, protocol| {
         adapt(request, protocol, route);
@@ -158,6 +159,11 @@ fn adapt(request: &mut Request<RequestBody>, protocol: Protocol, route: &Route) 
             *request.version_mut() = Version::HTTP_11;
             *request.uri_mut() = target.map_or(Uri::from_static("/"), Uri::from);
             request.headers_mut().insert(HOST, route.host_header.clone());
+            let body = request.body();
+            if !body.is_end_stream() && body.size_hint().exact().is_none() {
+                // Without it hyper sends the body of a GET nowhere.
+                request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
             join_cookies(request);
         }
         Protocol::H2 => {
@@ -202,6 +208,12 @@ fn respond(
         return Err(Refusal::new(
             Reason::UpstreamProtocol,
             "the upstream switched protocols without being asked to",
+        ));
+    }
+    if !has_one_framing(response.headers()) {
+        return Err(Refusal::new(
+            Reason::UpstreamProtocol,
+            "the response has a Content-Length beside a Transfer-Encoding, or a coding that is not `chunked`",
         ));
     }
     recorder.entry().status = Some(response.status().as_u16());

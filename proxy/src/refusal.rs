@@ -1,16 +1,14 @@
 //! What a sandbox sees of a refusal: JSON, `Proxy-Status`, and the code in the reason phrase, which clients show of a refused CONNECT.
 
 use http::header::{CONTENT_TYPE, HeaderValue, PROXY_AUTHENTICATE};
-use http::{HeaderName, Response, StatusCode};
+use http::{Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 use keyferry_config::policy::{Reason, Refusal};
 use serde::Serialize;
 
 use crate::audit::Recorder;
 use crate::body::ResponseBody;
-
-/// RFC 9209.
-const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+use crate::guard::request::PROXY_STATUS;
 
 #[derive(Serialize)]
 struct Words<'a> {
@@ -58,7 +56,7 @@ fn answer(refusal: &Refusal, request_id: String, recorder: Option<Recorder>) -> 
     *response.status_mut() =
         StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(PROXY_STATUS, proxy_status(reason));
-    response.extensions_mut().insert(ReasonPhrase::from_static(phrase(reason)));
+    response.extensions_mut().insert(ReasonPhrase::from_static(reason.code().as_bytes()));
     response
 }
 
@@ -66,8 +64,4 @@ fn answer(refusal: &Refusal, request_id: String, recorder: Option<Recorder>) -> 
 fn proxy_status(reason: Reason) -> HeaderValue {
     let text = format!("keyferry; error={}; details=\"{}\"", reason.proxy_status(), reason.code());
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("keyferry"))
-}
-
-fn phrase(reason: Reason) -> &'static [u8] {
-    reason.code().as_bytes()
 }

@@ -1,7 +1,7 @@
 //! What the requests of one connection have in common: who sends them, and where they may go.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -57,7 +57,7 @@ pub(crate) struct Bound {
     pub(crate) generation: Arc<Generation>,
     /// What its policy says about the destination.
     pub(crate) scope: Scope,
-    pub(crate) slot: Arc<Slot>,
+    slot: OnceLock<Arc<Slot>>,
 }
 
 /// The tunnel around a request, as its record shows it.
@@ -191,7 +191,7 @@ impl Route {
         let host_header = HeaderValue::try_from(&text).map_err(|_| bad())?;
         let authority = Authority::try_from(text.as_str()).map_err(|_| bad())?;
         let destination = Arc::new(destination);
-        let bound = ArcSwap::from_pointee(Bound::new(generation, &destination, &principal));
+        let bound = ArcSwap::from_pointee(Bound::new(generation, &destination));
         Ok(Self { destination, host_header, authority, principal, bound })
     }
 
@@ -202,7 +202,7 @@ impl Route {
         if Arc::ptr_eq(&bound.generation, &current) {
             return bound;
         }
-        let bound = Arc::new(Bound::new(Arc::clone(&current), &self.destination, &self.principal));
+        let bound = Arc::new(Bound::new(Arc::clone(&current), &self.destination));
         self.bound.store(Arc::clone(&bound));
         bound
     }
@@ -218,16 +218,22 @@ impl Route {
 }
 
 impl Bound {
+    /// The connections of the route; asked for only when the policy has allowed a request.
+    pub(crate) fn slot(&self, route: &Route) -> &Arc<Slot> {
+        self.slot.get_or_init(|| {
+            let (destination, principal) = (Arc::clone(&route.destination), Arc::clone(&route.principal));
+            self.generation.pool.slot(PoolKey { destination, principal })
+        })
+    }
+
     /// Whether no other generation has come into force.
     pub(crate) fn is_current(&self, plane: &DataPlane) -> bool {
         Arc::ptr_eq(&self.generation, &plane.generation.load())
     }
 
-    fn new(generation: Arc<Generation>, destination: &Arc<Destination>, principal: &Arc<str>) -> Self {
-        let scope = Scope::new(Arc::clone(&generation.policy), (**destination).clone());
-        let key = PoolKey { destination: Arc::clone(destination), principal: Arc::clone(principal) };
-        let slot = generation.pool.slot(key);
-        Self { generation, scope, slot }
+    fn new(generation: Arc<Generation>, destination: &Destination) -> Self {
+        let scope = Scope::new(Arc::clone(&generation.policy), destination.clone());
+        Self { generation, scope, slot: OnceLock::new() }
     }
 }
 

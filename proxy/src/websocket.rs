@@ -9,7 +9,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{
-    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -69,6 +70,11 @@ impl Handshake {
         if parts.headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
             return Err(malformed("a WebSocket handshake needs Sec-WebSocket-Version: 13"));
         }
+        if parts.headers.contains_key(TRANSFER_ENCODING)
+            || parts.headers.remove(CONTENT_LENGTH).is_some_and(|length| length != "0")
+        {
+            return Err(malformed("a WebSocket handshake has no body"));
+        }
         let client = parts
             .extensions
             .remove::<OnUpgrade>()
@@ -88,7 +94,7 @@ impl Handshake {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(http::header::HOST, route.host_header.clone());
-        let Bound { generation, scope, slot } = bound;
+        let Bound { generation, scope, .. } = bound;
         let (mut sender, address) =
             upgradeable(generation.pool.connector(), &route.destination, scope.exempt_networks()).await?;
         recorder.entry().upstream = Some((address, Protocol::H1));
@@ -109,7 +115,7 @@ impl Handshake {
             }
         };
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Performed::Declined(response, Lease::new(slot, sender, address)));
+            return Ok(Performed::Declined(response, Lease::single(sender, address)));
         }
         if !self.is_accepted(response.headers()) {
             return Err(Refusal::new(
@@ -194,10 +200,12 @@ impl Traffic {
         let mut client = Counted { io: TokioIo::new(client), read: &self.sent };
         let mut upstream = Counted { io: TokioIo::new(upstream), read: &self.received };
         let copied = tokio::io::copy_bidirectional(&mut client, &mut upstream);
+        use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
         tokio::select! {
             result = copied => match result {
-                // A peer that closes without a TLS close_notify, or resets, has ended the conversation all the same.
                 Ok(_) => None,
+                // A peer that closes without a TLS close_notify, or resets, has ended the conversation all the same.
+                Err(error) if matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe) => None,
                 Err(error) => Some((Reason::UpstreamReset, format!("the WebSocket broke off: {error}"))),
             },
             () = self.silence() => Some((Reason::UpstreamTimeout, format!("the WebSocket was silent for {} s", IDLE.as_secs()))),

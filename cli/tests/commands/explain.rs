@@ -51,7 +51,7 @@ fn a_misdirected_placeholder_tells_why_it_is_stopped() {
 GET https://packages.example:443/
 
 refuse  placeholder_misdirected
-  header authorization holds the placeholder of EXAMPLE_API_KEY, which is not bound to https://packages.example:443
+  header authorization holds the placeholder kf_0123456789abcdef0123456789abcdef, which is not bound to https://packages.example:443
   hint: send this credential only to the hosts, ports and schemes that its rules name
 ";
     assert_eq!(run, Run::of(0, expected, ""));

@@ -42,7 +42,8 @@ impl<'a> NormalPath<'a> {
             return Err(PathFault::Control);
         }
         let raw_slashes = path.bytes().filter(|&b| b == b'/').count();
-        let ambiguous = decoded.iter().any(|&b| matches!(b, b'\\' | b';'))
+        let ambiguous = is_still_encoded(&decoded)
+            || decoded.iter().any(|&b| matches!(b, b'\\' | b';'))
             || decoded.iter().filter(|&&b| b == b'/').count() != raw_slashes;
         let mut double_slash = false;
         // A backslash is a separator to some servers, so `..\` is a dot segment as well; so is `..;` to others.
@@ -67,6 +68,11 @@ impl<'a> NormalPath<'a> {
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
+}
+
+/// Whether a server that decodes twice would read something else (`%252e`).
+fn is_still_encoded(decoded: &[u8]) -> bool {
+    decoded.windows(3).any(|bytes| bytes[0] == b'%' && bytes[1..].iter().all(u8::is_ascii_hexdigit))
 }
 
 fn collapse_slashes(path: &[u8]) -> Vec<u8> {
@@ -135,6 +141,8 @@ mod tests {
             ("/v1%5Cx", "/v1\\x", true),
             ("/v1;a=b", "/v1;a=b", true),
             ("/v1%3Ba", "/v1;a", true),
+            ("/%2561dmin", "/%61dmin", true),
+            ("/50%25", "/50%", false),
             ("/a...b/..c", "/a...b/..c", false),
             ("*", "*", false),
         ] {

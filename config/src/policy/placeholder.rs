@@ -8,6 +8,8 @@ use smallvec::SmallVec;
 #[derive(Debug)]
 pub struct Placeholders {
     texts: Vec<Box<str>>,
+    /// By number: made by keyferry.
+    generated: Vec<bool>,
     automaton: Option<AhoCorasick>,
 }
 
@@ -20,7 +22,8 @@ pub struct Found {
     pub start: usize,
     /// First byte after it.
     pub end: usize,
-    /// It is not a part of a longer word: the bytes beside it are not letters, digits, `_` or `-`.
+    /// It is not a part of a longer word: the bytes beside it are not letters, digits, `_` or `-`. One that keyferry made is never a part
+    /// of something else.
     pub whole: bool,
 }
 
@@ -44,12 +47,18 @@ impl Placeholders {
                 // Fails past 2^31 states; a document is far smaller than that.
                 .expect("the placeholders of one document fit an automaton")
         });
-        Self { texts, automaton }
+        let generated = texts.iter().map(|text| is_generated(text)).collect();
+        Self { texts, generated, automaton }
     }
 
     /// Whether there is nothing to look for.
     pub fn is_empty(&self) -> bool {
         self.texts.is_empty()
+    }
+
+    /// Whether keyferry made it.
+    pub fn is_generated(&self, placeholder: u32) -> bool {
+        self.generated[placeholder as usize]
     }
 
     /// The text of a placeholder.
@@ -73,8 +82,9 @@ impl Placeholders {
             placeholder: found.pattern().as_u32(),
             start: found.start(),
             end: found.end(),
-            whole: !text[..found.start()].last().is_some_and(is_word)
-                && !text.get(found.end()).is_some_and(is_word),
+            whole: self.generated[found.pattern()]
+                || !text[..found.start()].last().is_some_and(is_word)
+                    && !text.get(found.end()).is_some_and(is_word),
         })
     }
 

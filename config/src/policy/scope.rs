@@ -169,7 +169,7 @@ impl Scope {
         let active: SmallVec<[u32; 4]> = self.active_secrets(request, &path);
         let query_at = request.target.find('?').unwrap_or(request.target.len());
         for found in self.policy.placeholders.find_in_target(request.target) {
-            let place = if found.start < query_at {
+            let place = if found.start <= query_at {
                 TargetPlace::Path
             } else {
                 TargetPlace::Query(parameter_at(request.target, query_at, found.start).into())
@@ -324,15 +324,10 @@ impl Scope {
         if bound || !found.whole {
             return Ok(None);
         }
-        let names: Vec<&str> =
-            candidates.iter().map(|&number| &**self.policy.secret(number).name()).collect();
+        let text = self.policy.placeholders.text(found.placeholder);
         Err(Refusal::new(
             Reason::PlaceholderMisdirected,
-            format!(
-                "{place} holds the placeholder of {}, which is not bound to {}",
-                names.join(", "),
-                self.destination
-            ),
+            format!("{place} holds the placeholder {text}, which is not bound to {}", self.destination),
         ))
     }
 
@@ -354,17 +349,32 @@ impl Scope {
                 continue;
             }
             let (text, basic) = credentials(value);
-            let mut hits = SmallVec::new();
-            for found in self.policy.placeholders.find_in(&text) {
-                let place = format_args!("header {name}");
-                let enabled = |replace: &Replace| replace.headers.selects(name);
-                hits.extend(self.resolve(&found, active, enabled, place)?);
+            let mut hits = self.resolve_in_header(name, &text, active)?;
+            let basic = basic && !hits.is_empty();
+            if hits.is_empty() {
+                // What decodes may still be a placeholder as it stands.
+                hits = self.resolve_in_header(name, value.as_bytes(), active)?;
             }
             if !hits.is_empty() {
                 plan.headers.push(HeaderSwap { name: name.clone(), nth, basic, hits });
             }
         }
         Ok(())
+    }
+
+    fn resolve_in_header(
+        &self,
+        name: &HeaderName,
+        text: &[u8],
+        active: &[u32],
+    ) -> Result<SmallVec<[Hit; 1]>, Refusal> {
+        let mut hits = SmallVec::new();
+        for found in self.policy.placeholders.find_in(text) {
+            let place = format_args!("header {name}");
+            let enabled = |replace: &Replace| replace.headers.selects(name);
+            hits.extend(self.resolve(&found, active, enabled, place)?);
+        }
+        Ok(hits)
     }
 
     /// Where two secrets are set in one place, the higher rank is; so it is where one is set in a header in which another was swapped.
@@ -395,7 +405,7 @@ impl Scope {
             if replace.body {
                 plan.required_in_body.push(number);
             } else {
-                return Err(missing(&secret.name));
+                return Err(missing(self.policy.placeholders.text(replace.placeholder)));
             }
         }
         Ok(())
@@ -411,13 +421,15 @@ impl Scope {
 
     /// The refusal for a request whose body turned out not to hold what `require` demands.
     pub fn missing_placeholder(&self, secret: u32) -> Refusal {
-        missing(&self.policy.secret(secret).name)
+        match self.policy.secret(secret).placement.replace() {
+            Some(replace) => missing(self.policy.placeholders.text(replace.placeholder)),
+            None => missing("of this request"),
+        }
     }
 
     /// What becomes of a placeholder that was found in the body: a hit, nothing, or (only for a placeholder that keyferry made) a refusal.
     pub fn resolve_in_body(&self, found: &Found, plan: &Plan) -> Result<Option<Hit>, Refusal> {
-        let text = self.policy.placeholders.text(found.placeholder);
-        let found = Found { whole: super::placeholder::is_generated(text), ..*found };
+        let found = Found { whole: self.policy.placeholders.is_generated(found.placeholder), ..*found };
         self.resolve(&found, &plan.body, |replace| replace.body, "the body")
     }
 
@@ -549,10 +561,10 @@ fn same_place(one: &super::Secret, other: &super::Secret) -> bool {
     }
 }
 
-fn missing(secret: &str) -> Refusal {
+fn missing(text: &str) -> Refusal {
     Refusal::new(
         Reason::PlaceholderMissing,
-        format!("the placeholder of {secret} is required here, and the request does not hold it"),
+        format!("the placeholder {text} is required here, and the request does not hold it"),
     )
 }
 

@@ -429,6 +429,38 @@ fn t47_a_secret_is_injected_only_where_its_rules_match() {
 }
 
 #[test]
+fn t62_a_generated_placeholder_is_found_inside_longer_words_and_a_raw_one_behind_basic() {
+    let generated = "kf_0123456789abcdef0123456789abcdef";
+    let policy = secrets(&format!(
+        r#"
+        {{ source: {{ type: env, var: MADE }}, replace: {{ proxy_value: {generated} }}, rules: [{{ host: api.example }}] }}
+        {{ source: {{ type: env, var: RAW }}, replace: {{ proxy_value: abcd1234abcd1234 }}, rules: [{{ host: api.example }}] }}
+        "#,
+    ));
+    let evil = "https://evil.example/";
+    for value in [format!("x{generated}y"), "Basic abcd1234abcd1234".to_owned()] {
+        assert_eq!(
+            refusal(&policy, "GET", evil, &[("x-a", &value)]),
+            Reason::PlaceholderMisdirected,
+            "{value}"
+        );
+    }
+    let plan = plan(&policy, "GET", "https://api.example/", &[("authorization", "Basic abcd1234abcd1234")]);
+    assert_eq!(
+        (uses(&policy, &plan), plan.headers[0].basic),
+        (vec!["RAW@header:authorization".to_owned()], false)
+    );
+}
+
+#[test]
+fn t89_a_placeholder_that_begins_with_a_question_mark_is_nothing_special() {
+    let policy = secrets(
+        r#"{ source: { type: env, var: A }, replace: { proxy_value: "?tok", match_query: true, match_path: true }, rules: [{ host: api.example }] }"#,
+    );
+    assert_eq!(uses(&policy, &plan(&policy, "GET", "https://api.example/x?tok=1", &[])), ["A@path"]);
+}
+
+#[test]
 fn an_explanation_tells_what_each_secret_does_and_why_not() {
     let policy = secrets(
         r#"

@@ -115,6 +115,8 @@ impl RequestIds {
 pub(crate) struct Flow {
     bytes: AtomicU64,
     broken: AtomicBool,
+    ended: AtomicBool,
+    cut: AtomicBool,
 }
 
 impl Flow {
@@ -124,6 +126,20 @@ impl Flow {
 
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// All of it has been read.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// The exchange is over: what is not read yet is not sent any more.
+    fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
     }
 
     /// The client went away in the middle of it.
@@ -175,6 +191,16 @@ impl Recorder {
     /// What counts the request body, if anything does.
     pub(crate) fn request_flow(&self) -> Option<Arc<Flow>> {
         self.request_body.clone()
+    }
+
+    /// Whether the request body was sent to its end; if not, no more of it is.
+    pub(crate) fn end_request_body(&self) -> bool {
+        let Some(flow) = &self.request_body else { return true };
+        let ended = flow.ended.load(Ordering::Relaxed);
+        if !ended {
+            flow.cut();
+        }
+        ended
     }
 
     /// The request is refused, or failed: the record says why.
@@ -235,6 +261,10 @@ impl Drop for Recorder {
             entry.error = Some(Cow::Owned(message));
         } else if broken || (!self.finished && entry.action == Action::Allow) {
             entry.action = Action::ClientCancel;
+        }
+        if std::thread::panicking() {
+            entry.action = Action::Error;
+            entry.error = Some(Cow::Borrowed("the proxy failed on this request"));
         }
         if broken && ended.is_none() {
             // Whatever was answered, nobody read it.

@@ -173,8 +173,11 @@ fn write_all(mut queue: mpsc::Receiver<Line>, mut sink: Box<dyn Write + Send>, h
 /// Nothing is dropped: the writer tries until the sink takes it, and the queue in front of it fills.
 fn write_or_wait(sink: &mut dyn Write, mut lines: &[u8], health: &Health) {
     while !lines.is_empty() {
-        match sink.write(lines) {
-            Ok(0) => {}
+        let written = match sink.write(lines) {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            written => written,
+        };
+        match written {
             Ok(written) => {
                 lines = &lines[written..];
                 if health.failing.swap(false, Ordering::Relaxed) {

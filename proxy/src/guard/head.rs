@@ -91,9 +91,9 @@ impl HeadScan {
         Ok(None)
     }
 
-    /// Whether some of the head has arrived.
+    /// Whether some of the head has arrived; empty lines before it are nothing.
     pub(super) fn has_begun(&self) -> bool {
-        self.searched > 0
+        self.request.is_some() || self.searched > self.line
     }
 
     fn field(&mut self, line: &[u8]) -> Result<(), Fault> {

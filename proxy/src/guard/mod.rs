@@ -6,4 +6,4 @@ pub(crate) mod request;
 mod wire;
 
 pub(crate) use head::Fault;
-pub(crate) use wire::{Answering, Wire};
+pub(crate) use wire::{Answering, Control, Wire};

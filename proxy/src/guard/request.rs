@@ -1,20 +1,27 @@
 //! A parsed request: does it name the destination that its connection is for, and what of it is meant for the proxy alone?
 
 use http::header::{
-    CONNECTION, Entry, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, Entry, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, Method, Version};
 use keyferry_config::policy::{Destination, Host, HostError, Reason, Refusal, Scheme};
 
+/// RFC 9209.
+pub(crate) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Every name that the request gives for its destination names `to` (invariant 3; T02 to T05). `authority` is `to`'s own spelling.
 pub(crate) fn agrees(parts: &Parts, to: &Destination, authority: &HeaderValue) -> Result<(), Refusal> {
-    if parts.method == Method::CONNECT {
-        return Err(malformed("a tunnel inside a tunnel is not opened"));
+    match parts.method {
+        Method::CONNECT => return Err(malformed("a tunnel inside a tunnel is not opened")),
+        // It hands the request back to its sender, and with it what was put into it (RFC 9110 section 9.3.8).
+        Method::TRACE => return Err(Refusal::new(Reason::MethodNotAllowed, "TRACE is never forwarded")),
+        Method::OPTIONS => {}
+        _ if parts.uri.path() == "*" => return Err(malformed("only OPTIONS may ask for `*`")),
+        _ => {}
     }
     if let Some(named) = parts.uri.authority() {
         same(named.as_str(), to)?;
@@ -75,7 +82,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
             .flat_map(|value| tokens(&value).filter_map(|name| name.parse().ok()).collect::<Vec<_>>())
             .collect();
         // `Host` and the framing are not the connection's to remove.
-        for name in names.into_iter().filter(|name| !matches!(*name, HOST | http::header::CONTENT_LENGTH)) {
+        for name in names.into_iter().filter(|name| !matches!(*name, HOST | CONTENT_LENGTH)) {
             headers.remove(name);
         }
     }
@@ -102,6 +109,27 @@ pub(crate) fn strip_response(headers: &mut HeaderMap) {
     headers.remove(TE);
     // The sandbox has no way out but this proxy, and HTTP/3 is not one (T22).
     headers.remove(http::header::ALT_SVC);
+    // An upstream must not speak in our name.
+    if headers.get_all(PROXY_STATUS).iter().any(|value| contains(value.as_bytes(), b"keyferry")) {
+        headers.remove(PROXY_STATUS);
+    }
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    memchr::memmem::find(text, word).is_some()
+}
+
+/// Whether the framing of a response is one that all readers agree on. hyper goes by Transfer-Encoding where there is a Content-Length as well,
+/// and hands both on (RFC 9112 section 6.3).
+pub(crate) fn has_one_framing(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => {
+            coding.as_bytes().eq_ignore_ascii_case(b"chunked") && !headers.contains_key(CONTENT_LENGTH)
+        }
+        (Some(_), Some(_)) => false,
+    }
 }
 
 /// Whether a request asks for a WebSocket (RFC 6455 section 4.1). Other upgrades are ordinary requests: a server may ignore them.

@@ -7,9 +7,10 @@
 //! Bytes behind a CONNECT or a WebSocket handshake are held back until it is decided: they are HTTP if it was refused, and none of ours if
 //! it was granted.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -71,40 +72,69 @@ pub(crate) struct Control {
     requests: AtomicU64,
     /// The fault that the request of this number stands for.
     fault: Mutex<Option<(u64, Fault)>>,
-    decision: AtomicU8,
+    /// The last request that was answered, and in the lowest bit whether it switched protocols.
+    decision: AtomicU64,
     waker: AtomicWaker,
     answering: AtomicU32,
 }
 
-const UNDECIDED: u8 = 0;
-const HTTP: u8 = 1;
-const SWITCHED: u8 = 2;
+/// A request on its way through the service.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    /// Counted from 1.
+    number: u64,
+    /// It only stands in for this.
+    pub(crate) fault: Option<Fault>,
+    /// While it is answered, the connection is not idle.
+    pub(crate) answering: Answering,
+}
 
 /// Counts an answer that is under way; a connection with one is not idle.
 #[derive(Debug)]
 pub(crate) struct Answering(Arc<Control>);
 
 impl Control {
-    /// Called for each request that hyper delivers; the fault, if the request only stands in for one.
-    pub(crate) fn arrived(&self) -> Option<Fault> {
+    /// Called for each request that hyper delivers.
+    pub(crate) fn arrive(self: &Arc<Self>) -> Arrived {
         let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
-        fault.take_if(|(at, _)| *at == number).map(|(_, fault)| fault)
+        let fault = fault.take_if(|(at, _)| *at == number).map(|(_, fault)| fault);
+        self.answering.fetch_add(1, Ordering::Relaxed);
+        Arrived { number, fault, answering: Answering(Arc::clone(self)) }
     }
 
-    /// Whether the connection switched, after a request that may have made it.
-    pub(crate) fn decide(&self, switched: bool) {
-        self.decision.store(if switched { SWITCHED } else { HTTP }, Ordering::Release);
+    /// Whether the answer to the request of this number switched the connection. Requests are answered in turn.
+    pub(crate) fn decide(&self, number: u64, switched: bool) {
+        self.decision.store(number << 1 | u64::from(switched), Ordering::Release);
         self.waker.wake();
     }
 
-    pub(crate) fn answering(self: &Arc<Self>) -> Answering {
-        self.answering.fetch_add(1, Ordering::Relaxed);
-        Answering(Arc::clone(self))
+    /// Whether the request of this number switched the connection, once that is known.
+    fn decision(&self, number: u64) -> Option<bool> {
+        let decision = self.decision.load(Ordering::Acquire);
+        (decision >> 1 >= number).then_some(decision & 1 == 1)
+    }
+
+    /// Completes when nothing has been asked or answered for as long as a connection may idle: for HTTP/2, which has no reader of ours.
+    pub(crate) async fn idle(&self) {
+        let mut ticks = Ticks::default();
+        let mut seen = 0;
+        while poll_fn(|cx| ticks.poll_tick(cx)).await < IDLE_TIMEOUT {
+            let requests = self.requests.load(Ordering::Relaxed);
+            if self.is_answering() || std::mem::replace(&mut seen, requests) != requests {
+                ticks.moved();
+            }
+        }
     }
 
     fn is_answering(&self) -> bool {
         self.answering.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Arrived {
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 }
 
@@ -152,10 +182,7 @@ impl<IO> Wire<IO> {
                         self.control.heads.fetch_add(1, Ordering::Relaxed);
                         self.phase = match Body::of(head.framing) {
                             Some(body) => Phase::Body(body),
-                            None if head.may_switch => {
-                                self.control.decision.store(UNDECIDED, Ordering::Relaxed);
-                                Phase::Held
-                            }
+                            None if head.may_switch => Phase::Held,
                             None => Phase::Head,
                         };
                     }
@@ -235,9 +262,15 @@ impl<IO> Wire<IO> {
             }
             return Poll::Ready(());
         }
-        while ready!(self.ticks.poll_tick(cx)) < IDLE_TIMEOUT || self.control.is_answering() {}
-        self.phase = Phase::Ended;
-        Poll::Ready(())
+        loop {
+            let quiet = ready!(self.ticks.poll_tick(cx));
+            if self.control.is_answering() {
+                self.ticks.moved();
+            } else if quiet >= IDLE_TIMEOUT {
+                self.phase = Phase::Ended;
+                return Poll::Ready(());
+            }
+        }
     }
 }
 
@@ -245,12 +278,10 @@ impl<IO: AsyncRead + Unpin> Wire<IO> {
     /// Reads past a head that may switch: to hold the bytes back, and to notice when the client leaves.
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         self.control.waker.register(cx.waker());
-        match self.control.decision.load(Ordering::Acquire) {
-            UNDECIDED => {}
-            decided => {
-                self.phase = if decided == SWITCHED { Phase::Opaque } else { Phase::Head };
-                return Poll::Ready(Ok(true));
-            }
+        // The head behind which bytes are held is the last that was passed on.
+        if let Some(switched) = self.control.decision(self.control.heads.load(Ordering::Relaxed)) {
+            self.phase = if switched { Phase::Opaque } else { Phase::Head };
+            return Poll::Ready(Ok(true));
         }
         while self.stash.len() < MAX_HELD {
             if ready!(self.poll_read_into_stash(cx))? == 0 {
@@ -258,6 +289,23 @@ impl<IO: AsyncRead + Unpin> Wire<IO> {
             }
         }
         Poll::Pending
+    }
+
+    /// Reads and forgets what comes behind the last request. Ready with true when the client is gone while an earlier request is still
+    /// answered; an end of file while the refusal itself is written would make hyper drop it.
+    fn poll_refused(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let mut scratch = [0; 1024];
+        let mut buf = ReadBuf::new(&mut scratch);
+        let ended = match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf)) {
+            Ok(()) => buf.filled().is_empty(),
+            Err(_) => true,
+        };
+        let stand_in = self.control.heads.load(Ordering::Relaxed) + 1;
+        let is_answered = self.control.requests.load(Ordering::Relaxed) >= stand_in;
+        match ended {
+            true if is_answered => Poll::Pending,
+            ended => Poll::Ready(ended),
+        }
     }
 
     fn poll_read_into_stash(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -291,8 +339,11 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
             match wire.phase {
                 Phase::Opaque if wire.stash.is_empty() => return Pin::new(&mut wire.io).poll_read(cx, buf),
                 Phase::Opaque => wire.ready = wire.stash.len(),
-                // An end of file now would make hyper drop the answer.
-                Phase::Refused => return Poll::Pending,
+                Phase::Refused => {
+                    if ready!(wire.poll_refused(cx)) {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
                 Phase::Ended => return Poll::Ready(Ok(())),
                 Phase::Broken(how) => {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, how)));
@@ -317,6 +368,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
                         continue;
                     }
                     match wire.poll_read_into_stash(cx) {
+                        Poll::Ready(Ok(0)) if !wire.scan.has_begun() => return Poll::Ready(Ok(())),
                         Poll::Ready(Ok(0)) => {
                             let fault = wire.scan.malformed("the connection ended in the middle of a head");
                             wire.refuse(fault);

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,10 +15,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::prefixed::Prefixed;
+use super::progress::Progress;
 use crate::body::{BodyError, ResponseBody};
 use crate::data_plane::DataPlane;
-use crate::guard::{Answering, Fault, Wire};
+use crate::guard::{Answering, Control, Fault, Wire};
 
+/// From the end of the TLS handshake to the first byte of HTTP/2.
+const PREFACE: Duration = Duration::from_secs(10);
 /// How often an HTTP/2 connection is asked whether its client is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(300);
 /// hyper's buffer: larger than any head that the guard lets through.
@@ -44,20 +49,21 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = Response<ResponseBody>>,
 {
-    let (wire, control) = Wire::new(io, expects_head);
+    let (wire, control) = Wire::new(Progress::new(io), expects_head);
     let service = service_fn(|request: Request<Incoming>| {
-        let answering = control.answering();
+        let mut arrived = control.arrive();
         let control = &control;
         let connect = request.method() == Method::CONNECT;
-        let response = serve(match control.arrived() {
+        let response = serve(match arrived.fault.take() {
             Some(fault) => Err(fault),
             None => Ok(request),
         });
         async move {
             let response = response.await;
             let status = response.status();
-            control.decide(status == StatusCode::SWITCHING_PROTOCOLS || (connect && status.is_success()));
-            Ok::<_, Infallible>(response.map(|inner| Answer { inner, _answering: answering }))
+            let switched = status == StatusCode::SWITCHING_PROTOCOLS || (connect && status.is_success());
+            control.decide(arrived.number(), switched);
+            Ok::<_, Infallible>(response.map(|inner| Answer { inner, _answering: arrived.answering }))
         }
     });
     let connection = http1::Builder::new()
@@ -78,7 +84,7 @@ where
     }
 }
 
-/// Serves HTTP/2.
+/// Serves HTTP/2. A client that says nothing at first, or for long while nothing is open, is sent away.
 pub(crate) async fn serve_h2<IO, F>(
     plane: &DataPlane,
     io: IO,
@@ -88,9 +94,18 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
+    let mut io = Prefixed::new(Bytes::new(), io);
+    if !matches!(tokio::time::timeout(PREFACE, io.peek()).await, Ok(Ok(Some(_)))) {
+        return Ok(());
+    }
+    let control = Arc::new(Control::default());
     let service = service_fn(|request| {
+        let arrived = control.arrive();
         let response = serve(Ok(request));
-        async { Ok::<_, Infallible>(response.await) }
+        async move {
+            let response = response.await;
+            Ok::<_, Infallible>(response.map(|inner| Answer { inner, _answering: arrived.answering }))
+        }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -99,15 +114,15 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEADER_LIST)
         .keep_alive_interval(KEEP_ALIVE)
-        .serve_connection(TokioIo::new(io), service);
+        .serve_connection(TokioIo::new(Progress::new(io)), service);
     let mut connection = pin!(connection);
     tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = plane.drain.begun() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+        ended = connection.as_mut() => return ended,
+        () = plane.drain.begun() => {}
+        () = control.idle() => {}
     }
+    connection.as_mut().graceful_shutdown();
+    connection.await
 }
 
 /// A response body; while it lives, its connection is not idle.

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::prefixed::Prefixed;
+use super::progress::Progress;
 use super::{Arrival, serve_h1, serve_h2};
 use crate::exchange::exchange;
 use crate::guard::Wire;
@@ -31,10 +32,10 @@ pub(super) async fn run(tunnel: Tunnel, upgraded: Upgraded) {
 
 async fn unwrap(tunnel: Tunnel, upgraded: Upgraded) {
     // The raw connection is faster than the `Upgraded` around it.
-    match upgraded.downcast::<TokioIo<Wire<TcpStream>>>() {
+    match upgraded.downcast::<TokioIo<Wire<Progress<TcpStream>>>>() {
         Ok(parts) => {
             let (held, tcp) = parts.io.into_inner().into_inner();
-            inspect(tunnel, Prefixed::new(held.freeze(), tcp)).await;
+            inspect(tunnel, Prefixed::new(held.freeze(), tcp.into_inner())).await;
         }
         Err(upgraded) => inspect(tunnel, Prefixed::new(Bytes::new(), TokioIo::new(upgraded))).await,
     }

@@ -4,6 +4,7 @@ mod connection;
 mod inside;
 mod operators;
 mod prefixed;
+mod progress;
 mod socket;
 mod tunnel;
 

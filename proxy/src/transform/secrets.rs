@@ -100,6 +100,10 @@ async fn apply_to_body(
     let Bound { generation, scope, .. } = bound;
     let limit = generation.limits.held_body;
     let Some(unread) = body.take_if(|body| !body.is_end_stream()) else {
+        if headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0") {
+            // The upstream would wait for it, and take the next request for it (T25).
+            return Err(Refusal::new(Reason::MalformedRequest, "the request announces a body and has none"));
+        }
         return match plan.required_in_body.first() {
             Some(&secret) => Err(scope.missing_placeholder(secret)),
             None => Ok(RequestBody::empty()),
@@ -134,21 +138,13 @@ fn can_be_held(headers: &HeaderMap, size: u64, limit: Option<u64>) -> Result<(),
 
 async fn hold_for_swap(body: Incoming, limit: Option<u64>, flow: Arc<Flow>) -> Result<Bytes, Refusal> {
     let held = hold(RequestBody::stream(body, flow, None), limit).await;
-    let (bytes, trailers) = held.map_err(|unheld| match unheld {
+    held.map_err(|unheld| match unheld {
         Unheld::TooLarge => too_large(limit.unwrap_or(u64::MAX)),
         Unheld::Stalled => Refusal::new(Reason::RequestTimeout, "the request body stood still"),
         Unheld::Broken(error) => {
             Refusal::new(Reason::MalformedRequest, format!("the request body broke off: {error}"))
         }
-    })?;
-    if trailers.is_some() {
-        // A body that is sent whole cannot carry them, and nobody sends them with a body that is searched.
-        return Err(Refusal::new(
-            Reason::CodingNotSwappable,
-            "the body has trailers, and a secret with match_body applies",
-        ));
-    }
-    Ok(bytes)
+    })
 }
 
 fn too_large(limit: u64) -> Refusal {
@@ -241,7 +237,7 @@ async fn value(
         OnUnavailable::Pass => Ok(None),
         OnUnavailable::Deny => Err(Refusal::new(
             Reason::SecretUnavailable,
-            format!("the value of {} cannot be had, and this request needs it", secret.name()),
+            format!("the value for {} cannot be had, and this request needs it", shown(number, generation)),
         )),
     }
 }
@@ -319,14 +315,26 @@ fn formatted(formatter: Option<&Formatter>, value: &SecretValue) -> Zeroizing<St
 /// A header value that HTTP libraries neither print nor index in HPACK tables. A control byte in it would split the request (T52).
 fn sensitive(value: Bytes, secret: Option<u32>, generation: &Generation) -> Result<HeaderValue, Refusal> {
     let mut value = HeaderValue::from_maybe_shared(value).map_err(|_| {
-        let name = secret.map_or("a secret", |number| &**generation.policy.secret(number).name());
+        let name = secret.map_or("a secret".to_owned(), |number| shown(number, generation));
         Refusal::new(
             Reason::SecretUnavailable,
-            format!("the value of {name} holds a byte that no header may hold; does its source end in a line break?"),
+            format!("the value for {name} holds a byte that no header may hold; does its source end in a line break?"),
         )
     })?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+/// A secret as its user knows it: by its placeholder, or the place that it is set in. Where the value comes from is the operator's.
+fn shown(secret: u32, generation: &Generation) -> String {
+    let policy = &generation.policy;
+    match policy.secret(secret).placement() {
+        Placement::Replace(replace) => {
+            format!("the placeholder {}", policy.placeholders().text(replace.placeholder))
+        }
+        Placement::Header(name, _) => format!("header {name}"),
+        Placement::Query(name, _) => format!("query parameter {name}"),
+    }
 }
 
 fn parse_target(target: Bytes) -> Result<PathAndQuery, Refusal> {

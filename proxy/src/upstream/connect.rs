@@ -23,6 +23,8 @@ const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 /// What one HTTP/2 stream, and all of them together, may have in flight: enough for 1 Gbit/s over 15 ms.
 const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+/// The largest list of response header fields over HTTP/2; over HTTP/1 hyper reads about as much.
+const MAX_HEADER_LIST: u32 = 256 * 1024;
 
 /// Makes connections.
 #[derive(Debug)]
@@ -136,6 +138,7 @@ where
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(Duration::from_secs(30))
+        .max_header_list_size(MAX_HEADER_LIST)
         .handshake(TokioIo::new(io));
     let (sender, connection) = handshake.await.map_err(|error| protocol(&error))?;
     tokio::spawn(async move {

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use keyferry_config::policy::{Destination, Reason, Refusal};
 
 use super::connect::{Connector, Fresh};
+use crate::audit::Recorder;
 use crate::body::{BodyError, RequestBody};
 use crate::data_plane::Protocol;
 
@@ -20,6 +21,10 @@ use crate::data_plane::Protocol;
 const MAX_IDLE: usize = 256;
 /// How long one is kept: below the 60 to 75 s after which common servers close it.
 const IDLE_LIMIT: Duration = Duration::from_secs(50);
+/// How many exchanges share one HTTP/2 connection: what most servers grant.
+const MAX_STREAMS: usize = 100;
+/// How long a request waits for a connection that somebody else is about to have ready.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// How often connections are looked through.
 const SWEEP: Duration = Duration::from_secs(10);
 
@@ -50,7 +55,15 @@ pub(crate) struct Slot {
 struct Open {
     known: Option<Protocol>,
     idle: Vec<IdleH1>,
-    shared: Option<(http2::SendRequest<RequestBody>, SocketAddr)>,
+    shared: Vec<SharedH2>,
+}
+
+#[derive(Debug)]
+struct SharedH2 {
+    sender: http2::SendRequest<RequestBody>,
+    address: SocketAddr,
+    /// One more than the exchanges that are open on it.
+    users: Arc<()>,
 }
 
 #[derive(Debug)]
@@ -63,7 +76,8 @@ struct IdleH1 {
 /// A connection lent for one exchange. Dropped without [`Lease::give_back`], an HTTP/1 connection is closed.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    slot: Arc<Slot>,
+    /// Where it goes back to; nowhere if it was made for one exchange.
+    slot: Option<Arc<Slot>>,
     sender: Sender,
     address: SocketAddr,
 }
@@ -71,7 +85,7 @@ pub(crate) struct Lease {
 #[derive(Debug)]
 enum Sender {
     H1(http1::SendRequest<RequestBody>),
-    H2(http2::SendRequest<RequestBody>),
+    H2(http2::SendRequest<RequestBody>, #[expect(dead_code, reason = "counted")] Arc<()>),
 }
 
 impl Pool {
@@ -124,11 +138,12 @@ impl Pool {
         let _first = match known {
             Some(Protocol::H1) => None,
             Some(Protocol::H2) | None => {
-                let first = slot.first.lock().await;
+                // Not for long: behind an upstream that is down, each would wait for the failure of the one before.
+                let first = tokio::time::timeout(PATIENCE, slot.first.lock()).await.ok();
                 if let Some(lease) = slot.kept().await {
                     return Ok((lease, true));
                 }
-                Some(first)
+                first
             }
         };
         let (fresh, address) = self.connector.connect(&slot.key.destination, exempt).await?;
@@ -140,11 +155,12 @@ impl Pool {
             }
             Fresh::H2(sender) => {
                 open.known = Some(Protocol::H2);
-                open.shared = Some((sender.clone(), address));
-                Sender::H2(sender)
+                let users = Arc::new(());
+                open.shared.push(SharedH2 { sender: sender.clone(), address, users: Arc::clone(&users) });
+                Sender::H2(sender, users)
             }
         };
-        Ok((Lease { slot: Arc::clone(slot), sender, address }, false))
+        Ok((Lease { slot: Some(Arc::clone(slot)), sender, address }, false))
     }
 
     /// Closes connections that nobody has used for a while, and forgets keys that nobody uses. Runs until the pool is gone.
@@ -157,8 +173,8 @@ impl Pool {
                 let mut open = lock(&slot.open);
                 open.idle
                     .retain(|idle| now.duration_since(idle.since) < IDLE_LIMIT && !idle.sender.is_closed());
-                open.shared.take_if(|(sender, _)| sender.is_closed());
-                Arc::strong_count(slot) > 1 || !open.idle.is_empty() || open.shared.is_some()
+                open.shared.retain(|shared| !shared.sender.is_closed());
+                Arc::strong_count(slot) > 1 || !open.idle.is_empty() || !open.shared.is_empty()
             });
         }
     }
@@ -167,37 +183,46 @@ impl Pool {
 impl Slot {
     /// A kept connection that is ready for a request.
     async fn kept(self: &Arc<Self>) -> Option<Lease> {
-        loop {
-            let (sender, address) = {
-                let mut open = lock(&self.open);
-                open.shared.take_if(|(sender, _)| sender.is_closed());
-                if let Some((sender, address)) = &open.shared {
-                    (Sender::H2(sender.clone()), *address)
-                } else {
-                    let idle = open.idle.pop()?;
-                    (Sender::H1(idle.sender), idle.address)
+        // By index: a connection that is not ready is passed over, and the next one tried.
+        for nth in 0.. {
+            let mut lease = self.take(nth)?;
+            let ready = match &mut lease.sender {
+                Sender::H1(sender) if sender.is_ready() => true,
+                Sender::H1(sender) => {
+                    tokio::time::timeout(PATIENCE, sender.ready()).await.is_ok_and(|ready| ready.is_ok())
+                }
+                Sender::H2(sender, _) if sender.is_ready() => true,
+                // All the streams that the upstream grants are in use, or it is gone.
+                Sender::H2(sender, _) => {
+                    tokio::time::timeout(PATIENCE, sender.ready()).await.is_ok_and(|ready| ready.is_ok())
                 }
             };
-            let mut lease = Lease { slot: Arc::clone(self), sender, address };
-            let ready = match &mut lease.sender {
-                Sender::H1(sender) => sender.ready().await,
-                Sender::H2(sender) => sender.ready().await,
-            };
-            if ready.is_ok() {
+            if ready {
                 return Some(lease);
             }
         }
+        None
+    }
+
+    /// The most recently used HTTP/1 connection, or the `nth` HTTP/2 connection with room.
+    fn take(self: &Arc<Self>, nth: usize) -> Option<Lease> {
+        let mut open = lock(&self.open);
+        let slot = Some(Arc::clone(self));
+        if open.known != Some(Protocol::H2) {
+            let IdleH1 { sender, address, .. } = open.idle.pop()?;
+            return Some(Lease { slot, sender: Sender::H1(sender), address });
+        }
+        open.shared.retain(|shared| !shared.sender.is_closed());
+        let SharedH2 { sender, address, users } =
+            open.shared.iter().filter(|shared| Arc::strong_count(&shared.users) <= MAX_STREAMS).nth(nth)?;
+        Some(Lease { slot, sender: Sender::H2(sender.clone(), Arc::clone(users)), address: *address })
     }
 }
 
 impl Lease {
-    /// An HTTP/1 connection that was made for one upgrade, which the upstream declined.
-    pub(crate) fn new(
-        slot: &Arc<Slot>,
-        sender: http1::SendRequest<RequestBody>,
-        address: SocketAddr,
-    ) -> Self {
-        Self { slot: Arc::clone(slot), sender: Sender::H1(sender), address }
+    /// A connection that was made for one exchange, and serves no other.
+    pub(crate) fn single(sender: http1::SendRequest<RequestBody>, address: SocketAddr) -> Self {
+        Self { slot: None, sender: Sender::H1(sender), address }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -207,7 +232,7 @@ impl Lease {
     pub(crate) fn protocol(&self) -> Protocol {
         match self.sender {
             Sender::H1(_) => Protocol::H1,
-            Sender::H2(_) => Protocol::H2,
+            Sender::H2(..) => Protocol::H2,
         }
     }
 
@@ -217,17 +242,18 @@ impl Lease {
     ) -> Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<RequestBody>>> {
         match &mut self.sender {
             Sender::H1(sender) => sender.try_send_request(request).await,
-            Sender::H2(sender) => sender.try_send_request(request).await,
+            Sender::H2(sender, _) => sender.try_send_request(request).await,
         }
     }
 
-    /// The exchange ended as it should: another may use the connection.
-    pub(crate) fn give_back(self) {
-        let Sender::H1(sender) = self.sender else { return };
-        if sender.is_closed() {
+    /// The response ended as it should: another exchange may use the connection, unless this one's request is still being sent.
+    pub(crate) fn give_back(self, recorder: &Recorder) {
+        let sent = recorder.end_request_body();
+        let (Some(slot), Sender::H1(sender)) = (self.slot, self.sender) else { return };
+        if !sent || sender.is_closed() {
             return;
         }
-        let mut open = lock(&self.slot.open);
+        let mut open = lock(&slot.open);
         if open.idle.len() < MAX_IDLE {
             open.idle.push(IdleH1 { sender, address: self.address, since: Instant::now() });
         }
@@ -242,6 +268,7 @@ fn failed(error: &hyper::Error) -> Refusal {
                 BodyError::Misdirected => Refusal::new(Reason::PlaceholderMisdirected, body.to_string()),
                 BodyError::Stalled(_) => Refusal::new(Reason::RequestTimeout, body.to_string()),
                 BodyError::Aborted => Refusal::new(Reason::PolicyChanged, body.to_string()),
+                BodyError::Coding(_) => Refusal::new(Reason::MalformedRequest, body.to_string()),
                 BodyError::Peer(_) => Refusal::new(Reason::MalformedRequest, "the request body broke off"),
             };
         }
