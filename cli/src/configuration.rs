@@ -18,26 +18,46 @@ pub(crate) struct Leniency {
     lenient: bool,
 }
 
-/// Reads and judges a configuration. What is wrong with it is said on stderr; the failure only sums it up.
+/// Reads and judges a configuration that a proxy of this version is to run. What is wrong with it is said on stderr; the
+/// failure only sums it up.
 pub(crate) fn load(path: &Path, leniency: &Leniency) -> Result<Document, Failure> {
-    let text = text(path).map_err(Failure::config)?;
-    match parse(path, &text, leniency) {
-        Ok(Loaded { document, warnings }) => {
-            say(&warnings);
-            Ok(document)
-        }
-        Err(problems) => {
-            say(&problems);
-            let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
-            let noun = if errors == 1 { "error" } else { "errors" };
-            Err(Failure::config(format!("{}: {errors} {noun}", path.display())))
-        }
-    }
+    let Loaded { document, warnings, unsupported } = judge(path, leniency)?;
+    say(&warnings);
+    if unsupported.is_empty() { Ok(document) } else { Err(refuse(path, &unsupported)) }
+}
+
+/// The same for whoever does not start a proxy: what this version does not run is a warning.
+pub(crate) fn load_for_any_version(path: &Path, leniency: &Leniency) -> Result<Document, Failure> {
+    let Loaded { document, warnings, unsupported } = judge(path, leniency)?;
+    say(&warnings);
+    say(&unsupported.into_warnings());
+    Ok(document)
 }
 
 /// The same for a process that is running: everything that is wrong, as one text.
 pub(crate) fn read(path: &Path, leniency: &Leniency) -> Result<Loaded, String> {
-    parse(path, &text(path)?, leniency).map_err(|problems| problems.to_string())
+    let loaded = parse(path, &text(path)?, leniency).map_err(|problems| problems.to_string())?;
+    if loaded.unsupported.is_empty() { Ok(loaded) } else { Err(loaded.unsupported.to_string()) }
+}
+
+/// The configuration as it counts; see [`document::effective`].
+pub(crate) fn effective(path: &Path, leniency: &Leniency) -> Result<String, Failure> {
+    let text = text(path).map_err(Failure::config)?;
+    let options = Options { lenient: leniency.lenient };
+    document::effective(&path.display().to_string(), &text, &environment::variable, options)
+        .map_err(|problems| refuse(path, &problems))
+}
+
+fn judge(path: &Path, leniency: &Leniency) -> Result<Loaded, Failure> {
+    let text = text(path).map_err(Failure::config)?;
+    parse(path, &text, leniency).map_err(|problems| refuse(path, &problems))
+}
+
+fn refuse(path: &Path, problems: &Problems) -> Failure {
+    say(problems);
+    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    let noun = if errors == 1 { "error" } else { "errors" };
+    Failure::config(format!("{}: {errors} {noun}", path.display()))
 }
 
 fn text(path: &Path) -> Result<String, String> {

@@ -114,7 +114,7 @@ fn unknown_keys_at_every_depth() {
         ("transfroms: []\n", "f.yaml:1:1: transfroms: unknown key\n  hint: did you mean \"transforms\"?"),
         (
             "banana: 1\n",
-            "f.yaml:1:1: banana: unknown key\n  hint: valid here: proxy, tls, default_action, transforms, dns, management, metrics, log, audit",
+            "f.yaml:1:1: banana: unknown key\n  hint: valid here: proxy, tls, default_action, transforms, dns, mcp, mcp_gateway, postgres, control_plane, metrics, management, log, audit",
         ),
         (
             "proxy: { tunel_listen: ':1' }\n",
@@ -150,7 +150,7 @@ fn unknown_keys_at_every_depth() {
         ("tunnel_listen: ':1'\n", "f.yaml:1:1: tunnel_listen: unknown key\n  hint: put it under \"proxy\""),
         (
             "\"\\e[31m\\n\": 1\n",
-            "f.yaml:1:1: \"\\u{1b}[31m\\n\": unknown key\n  hint: valid here: proxy, tls, default_action, transforms, dns, management, metrics, log, audit",
+            "f.yaml:1:1: \"\\u{1b}[31m\\n\": unknown key\n  hint: valid here: proxy, tls, default_action, transforms, dns, mcp, mcp_gateway, postgres, control_plane, metrics, management, log, audit",
         ),
     ]);
     check_secrets(&[
@@ -326,89 +326,13 @@ fn what_a_block_lacks_or_contradicts() {
         ),
         (
             "transforms:\n- config: {}\n",
-            "f.yaml:2:3: transforms[0].name: required\n  hint: valid here: allowlist, secrets",
+            "f.yaml:2:3: transforms[0].name: required\n  hint: valid here: allowlist, secrets, gcp_auth, gcp_id_token, oauth_token, aws_auth, hmac_sign, annotate, header_allowlist, body_capture, grpc, judge",
         ),
         (
             "transforms:\n- name: alowlist\n",
             "f.yaml:2:9: transforms[0].name: unknown transform: \"alowlist\"\n  hint: did you mean \"allowlist\"?",
         ),
     ]);
-}
-
-#[test]
-fn what_iron_proxy_has_and_we_do_not_run() {
-    check(&[
-        (
-            "control_plane: { poll_interval: 10s }\n",
-            "f.yaml:1:1: control_plane: `control_plane` is an iron-proxy block that this version does not run\n  hint: leave the block out",
-        ),
-        (
-            "mcp: { servers: [] , error: { code: 1 } }\n",
-            "f.yaml:1:1: mcp: `mcp` is an iron-proxy block that this version does not run\n  hint: leave the block out; requests to MCP servers are judged by the allowlist alone",
-        ),
-        (
-            "mcp_gateway: { routes: [{ name: a }] }\n",
-            "f.yaml:1:1: mcp_gateway: `mcp_gateway` is an iron-proxy block that this version does not run\n  hint: leave the block out",
-        ),
-        (
-            "postgres: { listen: ':5432' }\n",
-            "f.yaml:1:1: postgres: `postgres` is an iron-proxy block that this version does not run\n  hint: leave the block out",
-        ),
-        (
-            "dns: { enabled: true, listen: ':53', proxy_ip: 192.0.2.1, passthrough: [a], records: [{ name: a }] }\n",
-            "f.yaml:1:17: dns.enabled: iron-proxy's DNS server is not run by this version\n  hint: there is no DNS server here; sandboxes name the proxy in HTTPS_PROXY, and only dns.upstream_resolver is read\n\
-             f.yaml:1:23: dns.listen: `dns.listen` is an iron-proxy key that this version does not run\n  hint: there is no DNS server here; sandboxes name the proxy in HTTPS_PROXY, and only dns.upstream_resolver is read\n\
-             f.yaml:1:38: dns.proxy_ip: `dns.proxy_ip` is an iron-proxy key that this version does not run\n  hint: there is no DNS server here; sandboxes name the proxy in HTTPS_PROXY, and only dns.upstream_resolver is read\n\
-             f.yaml:1:59: dns.passthrough: `dns.passthrough` is an iron-proxy key that this version does not run\n  hint: there is no DNS server here; sandboxes name the proxy in HTTPS_PROXY, and only dns.upstream_resolver is read\n\
-             f.yaml:1:77: dns.records: `dns.records` is an iron-proxy key that this version does not run\n  hint: there is no DNS server here; sandboxes name the proxy in HTTPS_PROXY, and only dns.upstream_resolver is read",
-        ),
-        (
-            "proxy:\n  http_listen: ':80'\n  https_listen: ':443'\n  upstream_proxy: { http_proxy: 'http://p.example' }\n",
-            "f.yaml:2:3: proxy.http_listen: `proxy.http_listen` is an iron-proxy key that this version does not run\n  hint: clients reach the proxy through proxy.tunnel_listen (HTTPS_PROXY, HTTP_PROXY)\n\
-             f.yaml:3:3: proxy.https_listen: `proxy.https_listen` is an iron-proxy key that this version does not run\n  hint: clients reach the proxy through proxy.tunnel_listen (HTTPS_PROXY, HTTP_PROXY)\n\
-             f.yaml:4:3: proxy.upstream_proxy: `proxy.upstream_proxy` is an iron-proxy key that this version does not run\n  hint: leave it out; upstreams are dialled directly",
-        ),
-        (
-            "tls: { mode: sni-only }\n",
-            "f.yaml:1:14: tls.mode: this version does not run iron-proxy's sni-only mode; got \"sni-only\"\n  hint: leave out tls.mode",
-        ),
-        (
-            "transforms: [{ name: judge, config: { prompt: x } }]\n",
-            "f.yaml:1:22: transforms[0].name: `judge` is an iron-proxy transform that this version does not run\n  hint: leave the transform out",
-        ),
-        // An empty block is how iron-proxy's users write "off".
-        ("postgres: {}\nmcp: ~\nmanagement:\ndns: { enabled: false, records: [], passthrough: [] }\n", ""),
-    ]);
-    for name in [
-        "gcp_auth",
-        "gcp_id_token",
-        "oauth_token",
-        "aws_auth",
-        "hmac_sign",
-        "annotate",
-        "header_allowlist",
-        "body_capture",
-        "grpc",
-    ] {
-        assert_eq!(
-            report(&format!("transforms: [{{ name: {name} }}]\n")),
-            format!(
-                "f.yaml:1:22: transforms[0].name: `{name}` is an iron-proxy transform that this version does not run\n  hint: leave the transform out"
-            )
-        );
-    }
-    for kind in
-        ["aws_sm", "aws_ssm", "1password", "1password_connect", "control_plane", "token_broker", "vault_kv"]
-    {
-        assert_eq!(
-            report(&secret(&format!(
-                "{{ source: {{ type: {kind}, secret_id: a, ttl: 5m }}, replace: {{ proxy_value: x }}, rules: [{{ host: a.example }}] }}"
-            ))),
-            format!(
-                "f.yaml:4:33: transforms[0].config.secrets[0].source.type: `{kind}` is an iron-proxy source that this version does not read\n  hint: valid here: env, file"
-            )
-        );
-    }
 }
 
 #[test]
@@ -572,7 +496,7 @@ fn sources() {
         ),
         (
             "{}",
-            "f.yaml:4:17: transforms[0].config.secrets[0].source.type: required\n  hint: valid here: env, file",
+            "f.yaml:4:17: transforms[0].config.secrets[0].source.type: required\n  hint: valid here: env, file, aws_sm, aws_ssm, 1password, 1password_connect, vault_kv, control_plane",
         ),
         (
             "{ type: evn, var: A }",
@@ -580,7 +504,7 @@ fn sources() {
         ),
         (
             "{ type: keychain }",
-            "f.yaml:4:33: transforms[0].config.secrets[0].source.type: unsupported source type \"keychain\"\n  hint: valid here: env, file",
+            "f.yaml:4:33: transforms[0].config.secrets[0].source.type: unsupported source type \"keychain\"\n  hint: valid here: env, file, aws_sm, aws_ssm, 1password, 1password_connect, vault_kv, control_plane",
         ),
         (
             "{ type: env }",

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use keyferry_config::document::{
-    Action, AllowedPorts, Allowlist, Audit, AuditSink, Auth, Dns, Document, Formatter, Inject, InjectTarget,
-    ListenAddr, Loaded, Log, LogLevel, Management, Metrics, OnUnavailable, Options, Proxy, Replace, Rule,
-    Scheme, SecretEntry, SecretMode, Secrets, Source, SourceKind, Tls, Transform, parse,
+    Action, AllowedPorts, Allowlist, Audit, AuditSink, Auth, Dns, Document, ForeignCredentials, Formatter,
+    Inject, InjectTarget, ListenAddr, Loaded, Log, LogLevel, Management, Metrics, OnUnavailable, OneOrMany,
+    Options, Proxy, Replace, Rule, Scheme, SecretEntry, SecretMode, Secrets, Source, SourceKind, Tls,
+    TlsMode, Transform, parse,
 };
 use keyferry_config::policy::Policy;
 
@@ -30,6 +31,7 @@ fn rule(host: &str) -> Rule {
         ports: Vec::new(),
         schemes: Vec::new(),
         action: Action::Allow,
+        foreign_credentials: ForeignCredentials::Allow,
     }
 }
 
@@ -57,7 +59,14 @@ fn replace(proxy_value: &str, match_headers: &[&str]) -> Replace {
 }
 
 fn entry(source: Source, mode: SecretMode, rules: Vec<Rule>) -> SecretEntry {
-    SecretEntry { source, rules, mode, priority: None, on_unavailable: OnUnavailable::Deny }
+    SecretEntry {
+        source,
+        rules,
+        mode,
+        priority: None,
+        on_unavailable: OnUnavailable::Deny,
+        redact_responses: true,
+    }
 }
 
 #[test]
@@ -68,16 +77,17 @@ fn every_example_loads_without_a_warning_and_compiles() {
         let loaded = load(&name);
         assert_eq!(loaded.warnings.to_string(), "", "{name}");
         assert!(Policy::compile(&loaded.document, 1).is_ok(), "{name}");
+        assert_eq!(loaded.unsupported.is_empty(), name != "iron-proxy-everything.yaml", "{name}");
         found.insert(name);
     }
-    let expected = ["iron-proxy.yaml", "llm-agent.yaml", "minimal.yaml", "reference.yaml"];
+    let expected =
+        ["iron-proxy-everything.yaml", "iron-proxy.yaml", "llm-agent.yaml", "minimal.yaml", "reference.yaml"];
     assert_eq!(found, expected.map(str::to_owned).into());
 }
 
 #[test]
 fn the_minimal_example_is_one_host_and_one_credential() {
     let expected = Document {
-        management: Management::default(),
         proxy: Proxy {
             tunnel_listen: vec![ListenAddr::Socket("127.0.0.1:3128".parse().unwrap())].into(),
             ..Proxy::default()
@@ -102,8 +112,10 @@ fn the_minimal_example_is_one_host_and_one_credential() {
 fn the_reference_example_says_every_key() {
     let net = |text: &str| text.parse().unwrap();
     let expected = Document {
-        management: Management::default(),
         proxy: Proxy {
+            http_listen: OneOrMany::default(),
+            https_listen: OneOrMany::default(),
+            upstream_proxy: None,
             tunnel_listen: vec![
                 ListenAddr::Socket("127.0.0.1:3128".parse().unwrap()),
                 ListenAddr::Socket("[::1]:3128".parse().unwrap()),
@@ -119,6 +131,7 @@ fn the_reference_example_says_every_key() {
             drain_timeout: Duration::from_secs(5),
         },
         tls: Tls {
+            mode: TlsMode::Mitm,
             ca_cert: Some("ca.crt".into()),
             ca_key: Some("ca.key".into()),
             upstream_ca: Some("internal-roots.pem".into()),
@@ -176,8 +189,20 @@ fn the_reference_example_says_every_key() {
                 ],
             }),
         ],
-        dns: Dns { upstream_resolver: Some("192.0.2.53:53".parse().unwrap()) },
+        dns: Dns {
+            enabled: Some(false),
+            upstream_resolver: Some("192.0.2.53:53".parse().unwrap()),
+            ..Dns::default()
+        },
+        mcp: None,
+        mcp_gateway: None,
+        postgres: None,
+        control_plane: None,
         metrics: Metrics { listen: Some(ListenAddr::Socket("127.0.0.1:9090".parse().unwrap())) },
+        management: Management {
+            listen: Some(ListenAddr::Socket("127.0.0.1:9092".parse().unwrap())),
+            api_key_env: "KEYFERRY_MANAGEMENT_API_KEY".to_owned(),
+        },
         log: Log { level: LogLevel::Info },
         audit: Audit { sink: AuditSink::File, path: Some("audit.jsonl".into()) },
     };

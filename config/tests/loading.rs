@@ -155,7 +155,7 @@ transforms:
           rules: [{ host: api.example }]
         - source: { type: file, path: /run/secret }
           rules: [{ host: api.example, ports: [https] }]
-  - name: judge
+  - name: header_allowlist
 log: { level: loud }
 mcp: { servers: [a] }
 ";
@@ -165,8 +165,8 @@ f.yaml:2:18: proxy.tunnel_listen: not an address to listen on: \"127.0.0.1\"
 f.yaml:3:18: proxy.drain_timeout: not a duration: 5
   hint: write numbers with units, such as 300ms, 30s, 5m or 1h30m
 f.yaml:4:3: proxy.retries: unknown key
-  hint: valid here: tunnel_listen, auth, allowed_ports, upstream_allow_cidrs, upstream_deny_cidrs, \
-max_request_body_bytes, max_response_body_bytes, upstream_response_header_timeout, drain_timeout
+  hint: valid here: http_listen, https_listen, tunnel_listen, auth, allowed_ports, upstream_allow_cidrs, \
+upstream_deny_cidrs, upstream_proxy, max_request_body_bytes, max_response_body_bytes, upstream_response_header_timeout, drain_timeout
 f.yaml:8:7: transforms[0].config.domain: unknown key
   hint: did you mean \"domains\"?
 f.yaml:10:17: transforms[0].config.rules[0].host: a host holds no scheme: \"https://api.example\"
@@ -183,12 +183,11 @@ f.yaml:17:38: transforms[1].config.secrets[0].replace.requrie: unknown key
 f.yaml:19:11: transforms[1].config.secrets[1]: inject or replace is required
   hint: write replace: { proxy_value: PLACEHOLDER }
 f.yaml:20:48: transforms[1].config.secrets[1].rules[0].ports[0]: expected a whole number from 0 to 65535, found \"https\"
-f.yaml:21:11: transforms[2].name: `judge` is an iron-proxy transform that this version does not run
-  hint: leave the transform out
+f.yaml:21:5: transforms[2].config.headers: at least one header is required
+  hint: name the headers that stay
 f.yaml:22:15: log.level: unknown log level: \"loud\"
   hint: valid here: debug, info, warn, error
-f.yaml:23:1: mcp: `mcp` is an iron-proxy block that this version does not run
-  hint: leave the block out; requests to MCP servers are judged by the allowlist alone";
+f.yaml:23:18: mcp.servers[0]: expected a block of keys, found \"a\"";
     assert_eq!(problems(text, &[]), expected);
 }
 
@@ -283,7 +282,7 @@ fn a_value_from_the_environment_is_never_read_as_yaml() {
 fn keys_are_not_interpolated() {
     assert_eq!(
         problems("\"${KEY}\": 1\n", &[("KEY", "log")]),
-        "f.yaml:1:1: \"${KEY}\": unknown key\n  hint: valid here: proxy, tls, default_action, transforms, dns, management, metrics, log, audit"
+        "f.yaml:1:1: \"${KEY}\": unknown key\n  hint: valid here: proxy, tls, default_action, transforms, dns, mcp, mcp_gateway, postgres, control_plane, metrics, management, log, audit"
     );
 }
 
@@ -396,7 +395,11 @@ log: { level: loud }
             leaf_cert_expiry_hours: 8,
             ..Tls::default()
         },
-        dns: Dns { upstream_resolver: Some("192.0.2.53:53".parse().unwrap()) },
+        dns: Dns {
+            enabled: Some(false),
+            upstream_resolver: Some("192.0.2.53:53".parse().unwrap()),
+            ..Dns::default()
+        },
         metrics: Metrics { listen: Some(ListenAddr::Any(9090)) },
         log: Log { level: LogLevel::Warn },
         ..Document::default()
@@ -434,26 +437,76 @@ fn a_bad_override_names_its_variable() {
 }
 
 #[test]
-fn a_variable_for_what_we_do_not_run_is_refused_by_name() {
+fn a_variable_for_what_we_do_not_run_is_named() {
     let cases = [
-        ("IRON_DNS_LISTEN", ":53", "dns.listen: `dns.listen` is an iron-proxy key"),
-        ("IRON_DNS_PROXY_IP", "192.0.2.1", "dns.proxy_ip: `dns.proxy_ip` is an iron-proxy key"),
-        ("IRON_DNS_ENABLED", "1", "dns.enabled: iron-proxy's DNS server is not run by this version"),
-        ("IRON_PROXY_HTTP_LISTEN", ":80", "proxy.http_listen: `proxy.http_listen` is an iron-proxy key"),
-        ("IRON_PROXY_HTTPS_LISTEN", ":443", "proxy.https_listen: `proxy.https_listen` is an iron-proxy key"),
-        ("IRON_TLS_MODE", "sni-only", "tls.mode: this version does not run iron-proxy's sni-only mode"),
-        ("IRON_CONTROL_PLANE_POLL_INTERVAL", "10s", "control_plane: `control_plane` is an iron-proxy block"),
-        ("IRON_PROXY_TOKEN", "iprx_s3cret", "asks for iron-proxy's managed mode"),
+        ("DNS_ENABLED", "1", "dns.enabled: this version does not run iron-proxy's DNS server"),
+        ("DNS_PROXY_IP", "192.0.2.1", "dns.proxy_ip: this version does not run iron-proxy's DNS server"),
+        (
+            "PROXY_HTTP_LISTEN",
+            ":80",
+            "proxy.http_listen: this version does not run iron-proxy's HTTP listener",
+        ),
+        ("TLS_MODE", "sni-only", "tls.mode: this version does not run iron-proxy's sni-only mode"),
+        (
+            "CONTROL_PLANE_POLL_INTERVAL",
+            "10s",
+            "control_plane: this version does not run iron-proxy's managed mode",
+        ),
+        ("PROXY_TOKEN", "iprx_s3cret", "asks for iron-proxy's managed mode, which this version does not run"),
+        (
+            "RESPONSE_RETRY_HANDLER_ALLOW_CIDRS",
+            "10.0.0.0/8",
+            "belongs to iron-proxy's response retry, which this version does not run",
+        ),
     ];
     for (name, value, expected) in cases {
-        let report = problems("log: {}\n", &[(name, value)]);
-        assert!(
-            report.starts_with(&format!("environment: {name}: ")) && report.contains(expected),
-            "{report}"
-        );
-        assert!(!report.contains("s3cret"), "{report}");
-        assert_eq!(problems("log: {}\n", &[(name, "")]), "", "{name} is empty");
+        for name in [format!("IRON_{name}"), format!("KEYFERRY_{name}")] {
+            let text = "dns: { proxy_ip: 192.0.2.9, enabled: false }\n";
+            let text = if name.ends_with("PROXY_IP") { "log: {}\n" } else { text };
+            let loaded = load(text, &[(&name, value)]).unwrap_or_else(|problems| panic!("{problems}"));
+            let report = loaded.unsupported.to_string();
+            let first = report.lines().next().unwrap_or_default();
+            assert_eq!(first, format!("environment: {name}: {expected}"));
+            assert_eq!(loaded.warnings.to_string(), "");
+            assert_eq!(load("log: {}\n", &[(&name, "")]).unwrap().unsupported.to_string(), "", "{name}");
+        }
     }
+}
+
+#[test]
+fn our_variables_win_over_iron_proxys() {
+    let both = [("KEYFERRY_LOG_LEVEL", "debug"), ("IRON_LOG_LEVEL", "error")];
+    let loaded = load("log: { level: warn }\n", &both).unwrap();
+    assert_eq!(loaded.document.log, Log { level: LogLevel::Debug });
+    assert_eq!(
+        loaded.warnings.to_string(),
+        "environment: warning: KEYFERRY_LOG_LEVEL: log.level: IRON_LOG_LEVEL says something else, and this one wins\n  hint: unset IRON_LOG_LEVEL"
+    );
+
+    let equal = load("log: {}\n", &[("KEYFERRY_LOG_LEVEL", "debug"), ("IRON_LOG_LEVEL", "debug")]).unwrap();
+    assert_eq!((equal.document.log.level, equal.warnings.len()), (LogLevel::Debug, 0));
+    let empty = load("log: {}\n", &[("KEYFERRY_LOG_LEVEL", ""), ("IRON_LOG_LEVEL", "error")]).unwrap();
+    assert_eq!((empty.document.log.level, empty.warnings.len()), (LogLevel::Error, 0));
+
+    assert_eq!(
+        problems("log: {}\n", &[("KEYFERRY_DNS_ENABLED", "yes")]),
+        "environment: KEYFERRY_DNS_ENABLED: dns.enabled: expected true or false, found \"yes\"\n  hint: write 1, t, true, 0, f or false"
+    );
+}
+
+#[test]
+fn the_management_key_is_read_from_our_variable_where_that_is_set() {
+    let name = |text: &str, environment: &[(&str, &str)]| document(text, environment).management.api_key_env;
+    let ours = [("KEYFERRY_MANAGEMENT_API_KEY", "s3cret")];
+    let listen = "management: { listen: ':9092' }\n";
+    assert_eq!(name(listen, &[]), "IRON_MANAGEMENT_API_KEY");
+    assert_eq!(name(listen, &ours), "KEYFERRY_MANAGEMENT_API_KEY");
+    assert_eq!(name("management: { listen: ':9092', api_key_env: OTHER }\n", &ours), "OTHER");
+    assert_eq!(name("log: {}\n", &ours), "IRON_MANAGEMENT_API_KEY");
+    assert_eq!(
+        name("log: {}\n", &[ours[0], ("IRON_MANAGEMENT_LISTEN", ":9092")]),
+        "KEYFERRY_MANAGEMENT_API_KEY"
+    );
 }
 
 #[test]

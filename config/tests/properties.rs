@@ -1,11 +1,16 @@
 //! What holds for every text, good or bad.
 
-use keyferry_config::document::{Document, Options, Severity, Transform, parse};
+use std::sync::LazyLock;
+
+use jsonschema::Validator;
+use keyferry_config::document::{Document, Options, Severity, Transform, effective, json_schema, parse};
 use keyferry_config::policy::Policy;
 use proptest::prelude::*;
+use serde_json::Value;
 
 const REFERENCE: &str = include_str!("../examples/reference.yaml");
 const IRON_PROXY: &str = include_str!("../examples/iron-proxy.yaml");
+const EVERYTHING: &str = include_str!("../examples/iron-proxy-everything.yaml");
 
 /// Lines as YAML counts them.
 fn lines(text: &str) -> u32 {
@@ -35,6 +40,8 @@ fn read(text: &str) -> Option<Document> {
         "{printed}"
     );
     if let Some(document) = &document {
+        assert_valid(text);
+        assert_prints_itself(text, document, &environment);
         assert!(
             Policy::compile(document, 1).is_ok(),
             "{:?} from {text:?}",
@@ -42,6 +49,29 @@ fn read(text: &str) -> Option<Document> {
         );
     }
     document
+}
+
+/// The schema never refuses what the reader takes.
+fn assert_valid(text: &str) {
+    static VALIDATOR: LazyLock<Validator> =
+        LazyLock::new(|| jsonschema::validator_for(&json_schema()).expect("a schema"));
+    // A plain reader of YAML has limits and rules of its own.
+    let Ok(value) = serde_saphyr::from_str::<Value>(text) else { return };
+    let errors: Vec<_> =
+        VALIDATOR.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert_eq!(errors, Vec::<String>::new(), "{text:?}");
+}
+
+/// What is printed as the effective document is the document, where nothing came from a variable.
+fn assert_prints_itself(text: &str, document: &Document, environment: &dyn Fn(&str) -> Option<String>) {
+    let printed = effective("f.yaml", text, environment, Options::default()).expect("it has loaded before");
+    if printed.contains("redacted") {
+        return;
+    }
+    match parse("f.yaml", &printed, environment, Options::default()) {
+        Ok(loaded) => assert_eq!(&loaded.document, document, "{printed}"),
+        Err(problems) => panic!("{problems}\nin\n{printed}"),
+    }
 }
 
 /// Words and signs of the language, in any order.
@@ -149,6 +179,11 @@ proptest! {
 
     #[test]
     fn a_damaged_file_of_iron_proxy_is_read_or_refused(text in mutated(IRON_PROXY)) {
+        read(&text);
+    }
+
+    #[test]
+    fn a_damaged_file_with_everything_is_read_or_refused(text in mutated(EVERYTHING)) {
         read(&text);
     }
 

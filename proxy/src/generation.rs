@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use keyferry_config::document::{Document, Source, SourceKind};
+use keyferry_config::document::{self, Document, Source, SourceKind, Unsupported};
 use keyferry_config::policy::Policy;
 use keyferry_dial::{Dialer, Guard, OwnListeners, Resolver, ResolverOptions};
 use keyferry_source::{SecretValue, Sources};
@@ -76,6 +76,10 @@ impl Builder {
 
     /// Builds what `document` says. Until [`Builder::commit`], nothing of it is in force.
     pub(crate) async fn build(&mut self, document: &Document) -> Result<(Generation, Candidate), StartError> {
+        // Whoever reads documents has said so already, with their places; a control is never left out in silence.
+        if let Some(Unsupported { path, what, hint }) = document::unsupported(document).into_iter().next() {
+            return Err(StartError::Unsupported { path, what, hint });
+        }
         let number = self.before.as_ref().map_or(1, |before| before.number + 1);
         let policy = Policy::compile(document, number)?;
         let (Some(certificate), Some(key), false) =

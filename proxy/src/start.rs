@@ -42,6 +42,16 @@ pub struct Settings {
 /// Why a document is not put in force. A proxy never runs with a control missing.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The document asks for something that this version has no engine for.
+    #[error("{path}: this version does not run {what}\n  hint: {hint}")]
+    Unsupported {
+        /// The key.
+        path: String,
+        /// What it asks for.
+        what: String,
+        /// What to do until there is an engine.
+        hint: &'static str,
+    },
     /// There is nothing to listen on.
     #[error(
         "nothing to do: no listener is configured\n  hint: set proxy.tunnel_listen, for example \"127.0.0.1:3128\""

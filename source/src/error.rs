@@ -6,6 +6,12 @@ use std::time::Duration;
 /// Why a source gave no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
+    /// This version has nothing that reads a source of this type.
+    #[error("this version does not read the source `{kind}`\nhint: give the value by env or file")]
+    NotRead {
+        /// The type, as the configuration says it.
+        kind: &'static str,
+    },
     /// The variable is not set, or is empty.
     #[error(
         "the environment variable {var} is not set or is empty\nhint: set {var} where keyferry is started, then restart it"

@@ -37,6 +37,14 @@ impl Fetch for FromSource {
             let whole = match &self.source.kind {
                 SourceKind::Env { var } => self.variable(var)?,
                 SourceKind::File { path } => file(path.clone()).await?,
+                kind @ (SourceKind::AwsSecretsManager { .. }
+                | SourceKind::AwsParameterStore { .. }
+                | SourceKind::OnePassword { .. }
+                | SourceKind::OnePasswordConnect { .. }
+                | SourceKind::VaultKv { .. }
+                | SourceKind::ControlPlane { .. }) => {
+                    return Err(SourceError::NotRead { kind: kind.type_name() });
+                }
             };
             match &self.source.json_key {
                 None => Ok(whole),

@@ -11,7 +11,7 @@ use crate::terminal;
 /// Say what is wrong with a configuration
 ///
 /// Judges the file alone, so it may run where the certificates and the secrets are not. With --deep it also opens what the
-/// file names.
+/// file names. What this version does not run is an error, as a proxy would not start with it.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -26,13 +26,19 @@ pub(crate) struct Check {
     /// Open what the file names too: certificates, secrets, the audit file, the listeners' ports
     #[arg(long)]
     deep: bool,
+    /// Take what this version does not run for warnings: the file is meant for another version
+    #[arg(long, conflicts_with = "deep")]
+    allow_unsupported: bool,
     #[command(flatten)]
     leniency: Leniency,
 }
 
 impl Check {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let document = configuration::load(&self.file, &self.leniency)?;
+        let document = match self.allow_unsupported {
+            true => configuration::load_for_any_version(&self.file, &self.leniency)?,
+            false => configuration::load(&self.file, &self.leniency)?,
+        };
         configuration::compile(&self.file, &document)?;
         let name = self.file.display();
         if self.deep {

@@ -2,9 +2,13 @@
 
 mod ca;
 mod check;
+mod completions;
+mod config_print;
 mod demo;
 mod explain;
+mod man;
 mod proxy;
+mod schema;
 
 use crate::failure::Failure;
 
@@ -14,8 +18,13 @@ pub(crate) enum Command {
     Check(check::Check),
     Explain(explain::Explain),
     #[command(subcommand)]
+    Config(config_print::Config),
+    #[command(subcommand)]
     Ca(ca::Ca),
     Demo(demo::Demo),
+    Schema(schema::Schema),
+    Completions(completions::Completions),
+    Man(man::Man),
 }
 
 impl Command {
@@ -24,8 +33,12 @@ impl Command {
             Self::Proxy(proxy) => proxy.run(),
             Self::Check(check) => check.run(),
             Self::Explain(explain) => explain.run(),
+            Self::Config(config) => config.run(),
             Self::Ca(ca) => ca.run(),
             Self::Demo(demo) => demo.run(),
+            Self::Schema(schema) => schema.run(),
+            Self::Completions(completions) => completions.run(),
+            Self::Man(man) => man.run(),
         }
     }
 }

@@ -97,7 +97,9 @@ impl Configuration for File {
 /// What the configuration says is wrong, or what it names is not as it says: a script tells them apart by the exit code.
 fn start_failure(error: StartError) -> Failure {
     match error {
-        StartError::NoListener | StartError::Policy(_) => Failure::config(error),
+        StartError::NoListener | StartError::Policy(_) | StartError::Unsupported { .. } => {
+            Failure::config(error)
+        }
         StartError::Authority(_)
         | StartError::Leaf(_)
         | StartError::UpstreamTls(_)

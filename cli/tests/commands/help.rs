@@ -5,7 +5,7 @@ use crate::keyferry::Place;
 #[test]
 fn every_command_has_help_with_examples() {
     let place = Place::new();
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 12] = [
         &[],
         &["proxy"],
         &["check"],
@@ -14,6 +14,10 @@ fn every_command_has_help_with_examples() {
         &["ca", "bundle"],
         &["ca", "show"],
         &["demo"],
+        &["config", "print"],
+        &["schema"],
+        &["completions"],
+        &["man"],
     ];
     for command in commands {
         let run = place.run(&[command, &["--help"]].concat());

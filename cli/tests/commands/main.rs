@@ -4,7 +4,10 @@
 
 mod ca;
 mod check;
+mod config_print;
 mod demo;
 mod explain;
 mod help;
 mod keyferry;
+mod references;
+mod unsupported;

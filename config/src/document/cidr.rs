@@ -6,6 +6,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 
 use super::problem::ValueError;
+use super::schema::text_schema;
 
 /// A range, its host bits cleared as iron-proxy does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,3 +31,5 @@ impl FromStr for Cidr {
         }
     }
 }
+
+text_schema!(Cidr, "cidr", { "type": "string", "description": "A range of addresses with its length, such as 10.0.0.0/8.", "pattern": "^[0-9a-fA-F.:]+/[0-9]+$" });

@@ -14,10 +14,10 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 
 use super::field::{Field, text};
+use super::misplaced;
 use super::nearest;
 use super::node::{Entry, Kind, Node, Scalar, Value};
 use super::place::{At, shortened};
-use super::unsupported;
 
 impl At<'_> {
     /// The block here, its default where nothing stands; `None` if it could not be read, which has been reported.
@@ -26,6 +26,20 @@ impl At<'_> {
             Some(_) => T::deserialize(self).ok(),
             None => Some(T::default()),
         }
+    }
+
+    /// The block here, where it says anything; an empty one is how iron-proxy's users write "off".
+    pub(super) fn block<T: for<'de> Deserialize<'de> + Default>(&self) -> Option<T> {
+        if self.node().is_none_or(says_nothing) { None } else { self.decode() }
+    }
+
+    /// A text that cannot be left out.
+    pub(super) fn required_text(&self, field: Field<String>, key: &str, what: &str) -> Option<String> {
+        let field = field.not_empty();
+        if field.is_absent() {
+            self.key(key).error("required", format!("say {what}"));
+        }
+        field.get()
     }
 
     /// The elements of the list here; none where nothing stands.
@@ -118,14 +132,8 @@ impl At<'_> {
         let shape = self.place().shape();
         for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
             let place = self.place().key(&entry.key, entry.key_origin);
-            match unsupported::key(&shape, &entry.key) {
-                Some(_) if says_nothing(&entry.value) => {}
-                Some(refusal) => place.error(refusal.message(place.path()), refusal.hint()),
-                None => {
-                    let hint = unsupported::misplaced(&shape, &entry.key).map(str::to_owned);
-                    place.unknown_key(hint.or_else(|| nearest::hint(&entry.key, known)));
-                }
-            }
+            let hint = misplaced::hint(&shape, &entry.key).map(str::to_owned);
+            place.unknown_key(hint.or_else(|| nearest::hint(&entry.key, known)));
         }
     }
 }
@@ -199,7 +207,11 @@ impl<'de> Deserializer<'de> for &At<'_> {
                     Ok(number) => visitor.visit_i64(number),
                     Err(_) => visitor.visit_str(&scalar.text),
                 },
-                Kind::Number(None) | Kind::Text | Kind::Substituted { .. } => visitor.visit_str(&scalar.text),
+                Kind::Number(None) => match scalar.text.parse() {
+                    Ok(number) => visitor.visit_f64(number),
+                    Err(_) => visitor.visit_str(&scalar.text),
+                },
+                Kind::Text | Kind::Substituted { .. } => visitor.visit_str(&scalar.text),
             }),
             Some(Value::Seq(_)) => self.deserialize_seq(visitor),
             Some(Value::Map(_)) => self.deserialize_map(visitor),

@@ -1,11 +1,16 @@
 //! Durations as Go writes them, which is what iron-proxy reads: `300ms`, `1h30m`, `-1ns`.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use serde::{Serialize, Serializer};
 
+use super::field::Field;
+use super::place::At;
 use super::problem::ValueError;
+use super::schema::text_schema;
 
 /// A duration in Go's syntax. jiff's own reader wants units in descending order and a fraction only at the end, and it takes
 /// days and words; Go takes `1m1h`, `1.5h30m` and nothing longer than an hour.
@@ -18,6 +23,79 @@ impl GoDuration {
         Duration::try_from(self.0).ok()
     }
 }
+
+impl From<Duration> for GoDuration {
+    fn from(time: Duration) -> Self {
+        Self(SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX))
+    }
+}
+
+impl fmt::Display for GoDuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0.as_nanos();
+        if rest == 0 {
+            return f.write_str("0s");
+        }
+        if rest < 0 {
+            f.write_str("-")?;
+            rest = -rest;
+        }
+        for (unit, nanoseconds) in [
+            ("h", 3_600_000_000_000),
+            ("m", 60_000_000_000),
+            ("s", 1_000_000_000),
+            ("ms", 1_000_000),
+            ("ns", 1),
+        ] {
+            let count = rest / nanoseconds;
+            rest %= nanoseconds;
+            if count != 0 {
+                write!(f, "{count}{unit}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for GoDuration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// For `#[serde(serialize_with)]`: a span of time as the file writes it.
+pub(super) fn write<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    GoDuration::from(*time).serialize(serializer)
+}
+
+/// A time of at least so many nanoseconds.
+pub(super) fn at_least(written: Field<GoDuration>, at: &At<'_>, least: u128) -> Option<Duration> {
+    let written = written.get()?;
+    let time = written.to_std().filter(|time| time.as_nanos() >= least);
+    if time.is_none() {
+        let bound = if least == 0 { "cannot be negative" } else { "must be more than zero" };
+        at.error(format!("{bound}: {}", at.shown()), ());
+    }
+    time
+}
+
+/// A duration that may also be a whole number of nanoseconds, as iron-proxy's judge takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Nanoseconds(pub(super) GoDuration);
+
+impl FromStr for Nanoseconds {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text.parse() {
+            Ok(nanoseconds) => Ok(Self(GoDuration(SignedDuration::from_nanos(nanoseconds)))),
+            Err(_) => text.parse().map(Self),
+        }
+    }
+}
+
+text_schema!(GoDuration, "duration", { "type": ["string", "integer"], "description": "A duration such as 300ms, 30s, 5m or 1h30m.", "pattern": "^[-+0-9.a-zµμ]+$", "maximum": 0, "minimum": 0 });
+text_schema!(Nanoseconds, "duration or nanoseconds", { "type": ["string", "integer"], "description": "A duration such as 300ms, or a number of nanoseconds.", "pattern": "^[-+0-9.a-zµμ]+$" });
 
 const ERROR: ValueError = ValueError {
     message: "not a duration",
@@ -113,6 +191,21 @@ mod tests {
         ];
         for (text, nanoseconds) in cases {
             assert_eq!(text.parse(), Ok(GoDuration(SignedDuration::from_nanos(nanoseconds))), "{text}");
+        }
+    }
+
+    #[test]
+    fn is_written_as_it_is_read() {
+        for (nanoseconds, expected) in [
+            (0, "0s"),
+            (-1, "-1ns"),
+            (5_400_000_000_000, "1h30m"),
+            (300_000_000, "300ms"),
+            (60_000_000_007, "1m7ns"),
+            (i64::MIN, "-2562047h47m16s854ms775808ns"),
+        ] {
+            let duration = GoDuration(SignedDuration::from_nanos(nanoseconds));
+            assert_eq!((duration.to_string().as_str(), expected.parse()), (expected, Ok(duration)));
         }
     }
 

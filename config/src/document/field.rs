@@ -29,6 +29,14 @@ impl<T> Field<T> {
     pub(super) fn is_absent(&self) -> bool {
         matches!(self, Self::Absent)
     }
+
+    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Field<U> {
+        match self {
+            Self::Absent => Field::Absent,
+            Self::Invalid => Field::Invalid,
+            Self::Is(value) => Field::Is(change(value)),
+        }
+    }
 }
 
 impl Field<String> {

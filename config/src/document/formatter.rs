@@ -1,7 +1,10 @@
 //! The text around an injected value: the part of Go's templates that iron-proxy's users write.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
 /// A template such as `Bearer {{ .Value }}` or `Basic {{ base64 "user:" .Value }}`. No template crate for Rust reads this
@@ -79,6 +82,56 @@ impl Formatter {
             }
         }
         rendered
+    }
+}
+
+impl fmt::Display for Formatter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for piece in &self.0 {
+            match piece {
+                // The braces of a text that held them in quotes.
+                Piece::Text(text) if text.contains("{{") => write!(f, "{{{{ {} }}}}", Quoted(text))?,
+                Piece::Text(text) => f.write_str(text)?,
+                Piece::Value => f.write_str("{{ .Value }}")?,
+                Piece::Base64(operands) => {
+                    f.write_str("{{ base64")?;
+                    for operand in operands {
+                        match operand {
+                            Operand::Text(text) => write!(f, " {}", Quoted(text))?,
+                            Operand::Value => f.write_str(" .Value")?,
+                        }
+                    }
+                    f.write_str(" }}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A text in the quotes that [`operand`] reads.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"")?;
+        for character in self.0.chars() {
+            match character {
+                '"' => f.write_str("\\\"")?,
+                '\\' => f.write_str("\\\\")?,
+                '\n' => f.write_str("\\n")?,
+                '\r' => f.write_str("\\r")?,
+                '\t' => f.write_str("\\t")?,
+                other => write!(f, "{other}")?,
+            }
+        }
+        f.write_str("\"")
+    }
+}
+
+impl Serialize for Formatter {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -222,6 +275,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_template_means_the_same_as_it_was_written(template in "([a-z{}. \"\\\\]|\\{\\{ .Value \\}\\}|\\{\\{ base64 .Value \"[{a\\\\n]{0,3}\" \\}\\}|\\{\\{ \"[{]{2}\" \\}\\}){0,12}", value in ".{0,10}") {
+            if let Ok(formatter) = Formatter::parse(&template) {
+                let again = Formatter::parse(&formatter.to_string());
+                prop_assert_eq!(again.map(|again| again.render(&value)), Ok(formatter.render(&value)), "{}", formatter);
+            }
+        }
+
         #[test]
         fn rendering_never_grows_its_buffer(template in "([a-z{}. \"]|\\{\\{ .Value \\}\\}|\\{\\{ base64 .Value \\}\\}){0,12}", value in ".{0,40}") {
             if let Ok(formatter) = Formatter::parse(&template) {

@@ -1,12 +1,18 @@
 //! Where a listener stands.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Serialize, Serializer};
+
+use super::field::{Field, List};
 use super::node::Value;
 use super::place::At;
 use super::problem::ValueError;
+use super::schema::text_schema;
 
 /// An address and a port to listen on; port 0 takes any free one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,8 +70,16 @@ impl FromStr for ListenAddr {
     }
 }
 
+impl Serialize for ListenAddr {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+text_schema!(ListenAddr, "listen", { "type": "string", "description": "An address and a port, or :PORT for every address.", "pattern": ":[0-9]+$" });
+
 /// One value or a list of them: `tunnel_listen: ":3128"` and `tunnel_listen: [":3128"]` are the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OneOrMany<T>(Vec<T>);
 
 impl<T> Default for OneOrMany<T> {
@@ -103,6 +117,25 @@ impl<'a, T> IntoIterator for &'a OneOrMany<T> {
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
+    }
+}
+
+/// The schema of a key that [`OneOrMany::read`] reads.
+pub(super) struct Listeners;
+
+impl JsonSchema for Listeners {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "listeners".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = Field::<ListenAddr>::json_schema(generator);
+        let many = List::<ListenAddr>::json_schema(generator);
+        json_schema!({ "anyOf": [one, many] })
     }
 }
 

@@ -1,19 +1,20 @@
 //! `log`: what the process says about itself. Requests are recorded under `audit`.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::field::Field;
 use super::place::At;
 
 /// The `log` block.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Log {
     /// The least important thing that is still logged.
     pub level: LogLevel,
 }
 
 /// How important a line of the log is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 #[serde(rename = "log level", rename_all = "lowercase")]
 pub enum LogLevel {
     /// For whoever is looking for a fault.
@@ -27,9 +28,12 @@ pub enum LogLevel {
     Error,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
-struct Keys {
+#[schemars(rename = "log", deny_unknown_fields)]
+pub(super) struct Keys {
+    /// The least important thing that is still logged.
+    #[schemars(extend("default" = "info"))]
     level: Field<LogLevel>,
 }
 

@@ -1,21 +1,25 @@
 //! `metrics`: the listener for operators.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::field::{Field, text};
 use super::listen::ListenAddr;
 use super::place::At;
 
 /// The `metrics` block.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Metrics {
     /// Where health and readiness are served; nowhere, if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<ListenAddr>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
-struct Keys {
+#[schemars(rename = "metrics", deny_unknown_fields)]
+pub(super) struct Keys {
+    /// Where /healthz, /readyz and /metrics are served; nowhere, if absent.
     #[serde(deserialize_with = "text")]
     listen: Field<ListenAddr>,
 }

@@ -1,55 +1,131 @@
-//! iron-proxy's `IRON_*` variables: they win over the file, and an empty one counts as unset.
+//! The environment beside the file: `KEYFERRY_*`, and iron-proxy's `IRON_*` of the same names. They win over the file, the
+//! former over the latter; an empty one counts as unset.
 //!
 //! A variable is put into the tree as the value of its key, so one reader judges both, and a bad value names its variable.
 
 use super::node::{Entry, Kind, Node, Origin, Scalar, Value};
 use super::place::Place;
-use super::unsupported;
 
 /// Puts every set variable in the place of its key.
 pub(super) fn apply(root: &mut Node, place: &Place<'_>, environment: &dyn Fn(&str) -> Option<String>) {
-    let set = |variable| environment(variable).filter(|value| !value.is_empty());
-    for (variable, what) in unsupported::VARIABLES {
-        if set(variable).is_some() {
-            let place = place.at(Origin::Variable(variable));
-            place.error(*what, "unset the variable");
-        }
-    }
-    for (variable, block, key, shape) in OVERRIDES {
-        let Some(text) = set(variable) else { continue };
-        let origin = Origin::Variable(variable);
-        match shape.node(&text, origin) {
+    for Override { ours, theirs, block, key, shape } in OVERRIDES {
+        let key_place = |variable| {
+            let origin = Origin::Variable(variable);
+            place.at(origin).key(block, origin).key(key, origin)
+        };
+        let (variable, text) = match (set(environment, ours), set(environment, theirs)) {
+            (Some(text), other) => {
+                if other.is_some_and(|other| other != text) {
+                    key_place(ours).warning(
+                        format!("{theirs} says something else, and this one wins"),
+                        format!("unset {theirs}"),
+                    );
+                }
+                (*ours, text)
+            }
+            (None, Some(text)) => (*theirs, text),
+            (None, None) => continue,
+        };
+        match shape.node(&text, Origin::Variable(variable)) {
             Some(node) => put(root, block, key, node),
-            None => place.at(origin).key(block, origin).key(key, origin).error(
+            None => key_place(variable).error(
                 format!("expected true or false, found {:?}", super::place::shortened(&text)),
                 "write 1, t, true, 0, f or false",
             ),
         }
     }
+    prefer_our_management_key(root, environment);
 }
 
-const OVERRIDES: &[(&str, &str, &str, Shape)] = &[
-    ("IRON_DNS_ENABLED", "dns", "enabled", Shape::GoBool),
-    ("IRON_DNS_LISTEN", "dns", "listen", Shape::Text),
-    ("IRON_DNS_PROXY_IP", "dns", "proxy_ip", Shape::Text),
-    ("IRON_DNS_UPSTREAM_RESOLVER", "dns", "upstream_resolver", Shape::Text),
-    ("IRON_PROXY_HTTP_LISTEN", "proxy", "http_listen", Shape::Text),
-    ("IRON_PROXY_HTTPS_LISTEN", "proxy", "https_listen", Shape::Text),
-    ("IRON_PROXY_TUNNEL_LISTEN", "proxy", "tunnel_listen", Shape::Text),
-    ("IRON_PROXY_MAX_REQUEST_BODY_BYTES", "proxy", "max_request_body_bytes", Shape::Text),
-    ("IRON_PROXY_MAX_RESPONSE_BODY_BYTES", "proxy", "max_response_body_bytes", Shape::Text),
-    ("IRON_PROXY_UPSTREAM_RESPONSE_HEADER_TIMEOUT", "proxy", "upstream_response_header_timeout", Shape::Text),
-    ("IRON_PROXY_UPSTREAM_DENY_CIDRS", "proxy", "upstream_deny_cidrs", Shape::CommaList),
-    ("IRON_TLS_MODE", "tls", "mode", Shape::Text),
-    ("IRON_TLS_CA_CERT", "tls", "ca_cert", Shape::Text),
-    ("IRON_TLS_CA_KEY", "tls", "ca_key", Shape::Text),
-    ("IRON_TLS_CERT_CACHE_SIZE", "tls", "cert_cache_size", Shape::Text),
-    ("IRON_TLS_LEAF_CERT_EXPIRY_HOURS", "tls", "leaf_cert_expiry_hours", Shape::Text),
-    ("IRON_METRICS_LISTEN", "metrics", "listen", Shape::Text),
-    ("IRON_LOG_LEVEL", "log", "level", Shape::Text),
-    ("IRON_MANAGEMENT_LISTEN", "management", "listen", Shape::Text),
-    ("IRON_CONTROL_PLANE_POLL_INTERVAL", "control_plane", "poll_interval", Shape::Text),
+/// Reports the variables that ask for something that no key of the file can say and that this version does not run.
+pub(super) fn refuse(place: &Place<'_>, environment: &dyn Fn(&str) -> Option<String>) {
+    for (variable, what) in REFUSED {
+        if set(environment, variable).is_some() {
+            place.at(Origin::Variable(variable)).error(*what, "unset the variable");
+        }
+    }
+}
+
+fn set(environment: &dyn Fn(&str) -> Option<String>, variable: &str) -> Option<String> {
+    environment(variable).filter(|value| !value.is_empty())
+}
+
+/// One key of the file, and the variables that stand for it.
+struct Override {
+    ours: &'static str,
+    theirs: &'static str,
+    block: &'static str,
+    key: &'static str,
+    shape: Shape,
+}
+
+macro_rules! overrides {
+    ($($name:literal $block:ident . $key:ident $shape:ident;)*) => {
+        &[$(Override {
+            ours: concat!("KEYFERRY_", $name),
+            theirs: concat!("IRON_", $name),
+            block: stringify!($block),
+            key: stringify!($key),
+            shape: Shape::$shape,
+        }),*]
+    };
+}
+
+const OVERRIDES: &[Override] = overrides! {
+    "DNS_ENABLED" dns.enabled GoBool;
+    "DNS_LISTEN" dns.listen Text;
+    "DNS_PROXY_IP" dns.proxy_ip Text;
+    "DNS_UPSTREAM_RESOLVER" dns.upstream_resolver Text;
+    "PROXY_HTTP_LISTEN" proxy.http_listen Text;
+    "PROXY_HTTPS_LISTEN" proxy.https_listen Text;
+    "PROXY_TUNNEL_LISTEN" proxy.tunnel_listen Text;
+    "PROXY_MAX_REQUEST_BODY_BYTES" proxy.max_request_body_bytes Text;
+    "PROXY_MAX_RESPONSE_BODY_BYTES" proxy.max_response_body_bytes Text;
+    "PROXY_UPSTREAM_RESPONSE_HEADER_TIMEOUT" proxy.upstream_response_header_timeout Text;
+    "PROXY_UPSTREAM_DENY_CIDRS" proxy.upstream_deny_cidrs CommaList;
+    "TLS_MODE" tls.mode Text;
+    "TLS_CA_CERT" tls.ca_cert Text;
+    "TLS_CA_KEY" tls.ca_key Text;
+    "TLS_CERT_CACHE_SIZE" tls.cert_cache_size Text;
+    "TLS_LEAF_CERT_EXPIRY_HOURS" tls.leaf_cert_expiry_hours Text;
+    "METRICS_LISTEN" metrics.listen Text;
+    "MANAGEMENT_LISTEN" management.listen Text;
+    "LOG_LEVEL" log.level Text;
+    "CONTROL_PLANE_POLL_INTERVAL" control_plane.poll_interval Text;
+};
+
+const MANAGED: &str = "asks for iron-proxy's managed mode, which this version does not run";
+const RETRY: &str = "belongs to iron-proxy's response retry, which this version does not run";
+
+const REFUSED: &[(&str, &str)] = &[
+    ("KEYFERRY_PROXY_TOKEN", MANAGED),
+    ("IRON_PROXY_TOKEN", MANAGED),
+    ("KEYFERRY_RESPONSE_RETRY_HANDLER_ALLOW_CIDRS", RETRY),
+    ("IRON_RESPONSE_RETRY_HANDLER_ALLOW_CIDRS", RETRY),
 ];
+
+/// `management.api_key_env` names the twin where that is set and the file does not choose.
+fn prefer_our_management_key(root: &mut Node, environment: &dyn Fn(&str) -> Option<String>) {
+    const OURS: &str = "KEYFERRY_MANAGEMENT_API_KEY";
+    let Value::Map(blocks) = &root.value else { return };
+    let Some(Value::Map(keys)) =
+        blocks.iter().find(|entry| entry.key == "management").map(|entry| &entry.value.value)
+    else {
+        return;
+    };
+    let chosen = keys.iter().any(|entry| {
+        entry.key == "api_key_env"
+            && match &entry.value.value {
+                Value::Null => false,
+                Value::Scalar(scalar) => !scalar.text.is_empty(),
+                Value::Seq(_) | Value::Map(_) => true,
+            }
+    });
+    if !chosen && set(environment, OURS).is_some() {
+        let value = Value::Scalar(Scalar { text: OURS.to_owned(), kind: Kind::Text });
+        put(root, "management", "api_key_env", Node { value, origin: Origin::Variable(OURS) });
+    }
+}
 
 /// How a variable's text becomes a value.
 #[derive(Clone, Copy)]

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::HashSet;
 
 use super::node::{Node, Origin, Value};
 use super::problem::{Problem, Severity};
@@ -83,14 +84,19 @@ impl<'a> Place<'a> {
 
     /// A key that nobody reads; see [`super::load::Options::lenient`].
     pub(super) fn unknown_key(&self, hint: impl Into<Hint>) {
+        self.stray_key("unknown key".to_owned(), hint.into());
+    }
+
+    fn stray_key(&self, message: String, hint: Hint) {
         let forgiven = self.findings.lenient && self.shape().starts_with("transforms[].config.");
         let severity = if forgiven { Severity::Warning } else { Severity::Error };
-        self.push(severity, "unknown key".to_owned(), hint.into());
+        self.push(severity, message, hint);
     }
 
     fn push(&self, severity: Severity, message: String, hint: Hint) {
         let (location, path, message) = match self.origin {
             Origin::File(location) => (Some(location), self.path.clone(), message),
+            Origin::Variable(name) if self.path.is_empty() => (None, name.to_owned(), message),
             Origin::Variable(name) => (None, name.to_owned(), format!("{}: {message}", self.path)),
         };
         self.findings.list.borrow_mut().push(Problem { severity, location, path, message, hint: hint.0 });
@@ -165,10 +171,54 @@ impl<'a> At<'a> {
         }
     }
 
+    /// What stands under a path such as `transforms[1].name`.
+    pub(super) fn follow(&self, path: &str) -> Self {
+        path.split(['.', '[']).fold(self.clone(), |at, step| match step.strip_suffix(']') {
+            Some(index) => at.index(index.parse().unwrap_or(usize::MAX)),
+            None => at.key(step),
+        })
+    }
+
     fn child(&self, node: &'a Node, place: Place<'a>) -> Self {
         // What a block lacks is reported where its name stands, not at the first of its keys.
         let place = if matches!(node.value, Value::Scalar(_)) { place.at(node.origin) } else { place };
         Self { node: Some(node), place }
+    }
+
+    /// The keys of the block here that hold something, whatever their names.
+    pub(super) fn entries(&self) -> Vec<(&'a str, Self)> {
+        match self.node.map(|node| &node.value) {
+            Some(Value::Map(entries)) => {
+                entries.iter().map(|entry| (entry.key.as_str(), self.key(&entry.key))).collect()
+            }
+            Some(Value::Null | Value::Scalar(_) | Value::Seq(_)) => {
+                // The block's reader says that this is none.
+                self.decode::<std::collections::HashMap<String, super::field::Block>>();
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Whether nothing or an empty list stands here.
+    pub(super) fn lists_nothing(&self) -> bool {
+        match self.node.map(|node| &node.value) {
+            None | Some(Value::Null) => true,
+            Some(Value::Seq(items)) => items.is_empty(),
+            Some(Value::Scalar(_) | Value::Map(_)) => false,
+        }
+    }
+
+    /// A key that its block knows and has no use for in its present form; see [`super::load::Options::lenient`].
+    pub(super) fn stray_key(&self, message: String, hint: impl Into<Hint>) {
+        self.place.stray_key(message, hint.into());
+    }
+
+    /// Reports a name that an earlier element has.
+    pub(super) fn check_new(&self, name: &str, earlier: &mut HashSet<String>, what: &str) {
+        if !earlier.insert(name.to_owned()) {
+            self.error(format!("an earlier {what} has this name: {}", self.shown()), "take another name");
+        }
     }
 
     pub(super) fn place(&self) -> &Place<'a> {
@@ -181,6 +231,15 @@ impl<'a> At<'a> {
 
     pub(super) fn warning(&self, message: impl Into<String>, hint: impl Into<Hint>) {
         self.place.warning(message, hint);
+    }
+
+    /// Reports a name that no environment variable can have, and says whether it is a good one.
+    pub(super) fn check_variable_name(&self, name: &str) -> bool {
+        let good = !name.contains(['=', '\0']);
+        if !good {
+            self.error("not the name of an environment variable", "write the name alone, such as API_KEY");
+        }
+        good
     }
 }
 

@@ -55,6 +55,13 @@ impl Problems {
         &self.file
     }
 
+    /// The same, none of it a reason to refuse the file.
+    #[must_use]
+    pub fn into_warnings(mut self) -> Self {
+        self.list.iter_mut().for_each(|problem| problem.severity = Severity::Warning);
+        self
+    }
+
     /// The problems, in the order of the file; those of the environment first.
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
         self.list.iter()

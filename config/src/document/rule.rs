@@ -2,7 +2,8 @@
 
 use http::Method;
 use ipnet::IpNet;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::cidr::Cidr;
 use super::field::{Field, List, text};
@@ -10,26 +11,34 @@ use super::pattern;
 use super::place::At;
 
 /// One rule of a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rule {
     /// A host name, `*`, `*.suffix` or a glob. Exactly one of this and `cidr` is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     /// A range of addresses, for requests whose host is an address.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cidr: Option<IpNet>,
     /// Upper-case; empty means any. `["*"]` in the file is empty here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,
     /// Patterns that begin with `/`; empty means any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
     /// Empty means that the rule does not say.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<u16>,
     /// Empty means that the rule does not say.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub schemes: Vec<Scheme>,
     /// What the rule does with a request that it matches.
     pub action: Action,
+    /// What happens to credentials of the client's own on the way to a host with secrets of ours.
+    pub foreign_credentials: ForeignCredentials,
 }
 
 /// What happens to a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename = "action", rename_all = "lowercase")]
 pub enum Action {
     /// It may leave.
@@ -39,8 +48,22 @@ pub enum Action {
     Deny,
 }
 
+/// What happens to an `Authorization` that a client made up itself, where the host has a secret of ours: it could be a stolen
+/// credential that takes data out through a host that is allowed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename = "foreign_credentials", rename_all = "lowercase")]
+pub enum ForeignCredentials {
+    /// It goes out, and the record says so.
+    #[default]
+    Allow,
+    /// It is taken out of the request.
+    Strip,
+    /// The request is refused.
+    Deny,
+}
+
 /// How a request travels to its host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 #[serde(rename = "scheme", rename_all = "lowercase")]
 pub enum Scheme {
     /// Over verified TLS.
@@ -49,17 +72,29 @@ pub enum Scheme {
     Http,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
-struct Keys {
+#[schemars(rename = "rule", deny_unknown_fields)]
+pub(super) struct Keys {
+    /// A name, `*` for every name, `*.example` for any depth and `example` itself, or a glob. One of host and cidr.
     host: Field<String>,
+    /// Requests to an address in this range; names are not resolved.
     #[serde(deserialize_with = "text")]
     cidr: Field<Cidr>,
+    /// Empty is any.
     methods: Field<List<String>>,
+    /// Each begins with `/`; `/v1/*` is `/v1` and everything below; empty is any.
     paths: Field<List<String>>,
+    /// Instead of 443 for https, 80 for http and proxy.allowed_ports.
     ports: Field<List<u16>>,
+    /// https, http; in a secret's rules only https, if empty.
     schemes: Field<List<Scheme>>,
+    /// A deny that matches always wins.
+    #[schemars(extend("default" = "allow"))]
     action: Field<Action>,
+    /// What happens to an Authorization of the client's own, where the host has a secret of ours.
+    #[schemars(extend("default" = "allow"))]
+    foreign_credentials: Field<ForeignCredentials>,
 }
 
 impl Rule {
@@ -87,6 +122,7 @@ impl Rule {
             ports: ports(keys.ports, &at.key("ports")),
             schemes: keys.schemes.get().map(List::all).unwrap_or_default(),
             action: keys.action.get().unwrap_or_default(),
+            foreign_credentials: keys.foreign_credentials.get().unwrap_or_default(),
         };
         if rule.action == Action::Allow {
             warn_on_public_suffix(rule.host.as_deref(), &at.key("host"));
@@ -96,6 +132,14 @@ impl Rule {
 
     pub(super) fn read_list(at: &At<'_>) -> Vec<Self> {
         at.each().iter().filter_map(Self::read).collect()
+    }
+
+    /// A list that cannot be empty.
+    pub(super) fn read_some(at: &At<'_>) -> Vec<Self> {
+        if at.lists_nothing() {
+            at.error("at least one rule is required", "say which requests are meant: rules: [{ host: … }]");
+        }
+        Self::read_list(at)
     }
 }
 

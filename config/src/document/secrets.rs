@@ -1,40 +1,44 @@
 //! The `config` of a `secrets` transform: credentials, and where each may go.
 
-use http::HeaderName;
-use http::header;
-use regex::RegexBuilder;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::field::{Block, Field, List};
 use super::formatter::Formatter;
+use super::header;
 use super::place::At;
-use super::rule::{Action, Rule};
-use super::source::Source;
+use super::rule::{self, Action, Rule};
+use super::source::{self, Source};
 
 /// The `config` of a `secrets` transform.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Secrets {
     /// The entries, in the order of the file.
     pub secrets: Vec<SecretEntry>,
 }
 
 /// One credential.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SecretEntry {
     /// Where the value comes from.
     pub source: Source,
     /// The requests that may carry it; none, if empty.
     pub rules: Vec<Rule>,
     /// How it gets into them.
+    #[serde(flatten)]
     pub mode: SecretMode,
     /// Which of two entries for the same place wins: the greater one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<i64>,
     /// What happens to a request while the value cannot be had.
     pub on_unavailable: OnUnavailable,
+    /// The value is taken out of responses before the client sees them.
+    pub redact_responses: bool,
 }
 
 /// How a credential gets into a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SecretMode {
     /// It is set, whatever the client sent.
     Inject(Inject),
@@ -43,18 +47,21 @@ pub enum SecretMode {
 }
 
 /// A credential that is set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Inject {
     /// Where.
+    #[serde(flatten)]
     pub target: InjectTarget,
     /// The text around the value; the value alone, if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub formatter: Option<Formatter>,
     /// The request is refused while the value cannot be had.
     pub require: bool,
 }
 
 /// Where a credential is set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum InjectTarget {
     /// A request header.
     Header(String),
@@ -63,11 +70,12 @@ pub enum InjectTarget {
 }
 
 /// A credential that takes the place of a placeholder.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Replace {
     /// The placeholder.
     pub proxy_value: String,
     /// Headers that are searched, by name or as `/regex/`; all of them, if empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub match_headers: Vec<String>,
     /// The body is searched.
     pub match_body: bool,
@@ -80,7 +88,7 @@ pub struct Replace {
 }
 
 /// What happens to a request while the value cannot be had.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename = "on_unavailable", rename_all = "lowercase")]
 pub enum OnUnavailable {
     /// It is refused.
@@ -90,10 +98,24 @@ pub enum OnUnavailable {
     Pass,
 }
 
-#[derive(Default, Deserialize)]
+impl OnUnavailable {
+    /// Reports an entry that says both.
+    pub(super) fn check(self, require: bool, entry: &At<'_>) {
+        if require && self == Self::Pass {
+            entry
+                .key("on_unavailable")
+                .error("`require: true` and `on_unavailable: pass` contradict each other", "keep one");
+        }
+    }
+}
+
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
-struct SecretsKeys {
+#[schemars(rename = "secrets", deny_unknown_fields)]
+pub(super) struct SecretsKeys {
+    /// The credentials.
     #[serde(rename = "secrets")]
+    #[schemars(with = "Option<Vec<Keys>>")]
     _secrets: Block,
 }
 
@@ -104,22 +126,41 @@ impl Secrets {
     }
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(rename = "secret", deny_unknown_fields)]
 struct Keys {
+    /// Where the value comes from.
     #[serde(rename = "source")]
+    #[schemars(with = "Option<source::Keys>")]
     _source: Block,
+    /// The requests that may carry the value; none, if empty.
     #[serde(rename = "rules")]
+    #[schemars(with = "Option<Vec<rule::Keys>>")]
     _rules: Block,
+    /// Set the value, whatever the client sent. One of inject and replace.
     #[serde(rename = "inject")]
+    #[schemars(with = "Option<InjectKeys>")]
     _inject: Block,
+    /// Put the value in the place of a placeholder that the client sent.
     #[serde(rename = "replace")]
+    #[schemars(with = "Option<ReplaceKeys>")]
     _replace: Block,
+    /// Between entries for one placeholder the greater wins; without it the later entry.
     priority: Field<i64>,
+    /// What happens to a request while the value cannot be had.
+    #[schemars(extend("default" = "deny"))]
     on_unavailable: Field<OnUnavailable>,
+    /// Take the value out of responses.
+    #[schemars(extend("default" = true))]
+    redact_responses: Field<bool>,
+    /// The old form of replace.proxy_value.
     proxy_value: Field<String>,
+    /// The old form of replace.match_headers.
     match_headers: Field<List<String>>,
+    /// The old form of replace.match_body.
     match_body: Field<bool>,
+    /// The old form of replace.require.
     require: Field<bool>,
 }
 
@@ -129,6 +170,7 @@ impl SecretEntry {
         let source = Source::read(&at.key("source"));
         let rules = Rule::read_list(&at.key("rules"));
         let (priority, on_unavailable) = (keys.priority.clone().get(), keys.on_unavailable.clone().get());
+        let redact_responses = keys.redact_responses.clone().get().unwrap_or(true);
         let mode = mode(keys, at);
         if at.key("rules").each().is_empty() {
             at.key("rules").warning(
@@ -150,11 +192,8 @@ impl SecretEntry {
             Some(SecretMode::Replace(replace)) => replace.require,
             None => false,
         };
-        if require && on_unavailable == OnUnavailable::Pass {
-            at.key("on_unavailable")
-                .error("`require: true` and `on_unavailable: pass` contradict each other", "keep one");
-        }
-        Some(Self { source: source?, rules, mode: mode?, priority, on_unavailable })
+        on_unavailable.check(require, at);
+        Some(Self { source: source?, rules, mode: mode?, priority, on_unavailable, redact_responses })
     }
 }
 
@@ -204,17 +243,23 @@ fn mode(keys: Keys, at: &At<'_>) -> Option<SecretMode> {
     }
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
-struct InjectKeys {
+#[schemars(rename = "inject", deny_unknown_fields)]
+pub(super) struct InjectKeys {
+    /// The header that the value is set in. One of header and query_param.
     header: Field<String>,
+    /// The parameter of the query that the value is set in.
     query_param: Field<String>,
+    /// The text around the value, such as Bearer {{ .Value }} or Basic {{ base64 "user:" .Value }}.
     formatter: Field<String>,
+    /// Refuse a request while the value cannot be had.
+    #[schemars(extend("default" = false))]
     require: Field<bool>,
 }
 
 impl Inject {
-    fn read(at: &At<'_>) -> Option<Self> {
+    pub(super) fn read(at: &At<'_>) -> Option<Self> {
         let keys: InjectKeys = at.decode()?;
         let formatter = keys.formatter.not_empty().get().and_then(|template| {
             let at = at.key("formatter");
@@ -224,7 +269,7 @@ impl Inject {
         });
         let target = match (keys.header.not_empty(), keys.query_param.not_empty()) {
             (Field::Is(header), Field::Absent) => {
-                check_injected_header(&header, &at.key("header"));
+                header::check_settable(&header, &at.key("header"));
                 InjectTarget::Header(header)
             }
             (Field::Absent, Field::Is(parameter)) => InjectTarget::QueryParam(parameter),
@@ -242,38 +287,25 @@ impl Inject {
     }
 }
 
-fn check_injected_header(name: &str, at: &At<'_>) {
-    // These say where a message goes or where it ends; a secret there would change the request's meaning (invariant 3).
-    const OWN: [HeaderName; 9] = [
-        header::HOST,
-        header::CONTENT_LENGTH,
-        header::TRANSFER_ENCODING,
-        header::CONNECTION,
-        header::TE,
-        header::TRAILER,
-        header::UPGRADE,
-        header::PROXY_AUTHORIZATION,
-        header::EXPECT,
-    ];
-    match HeaderName::from_bytes(name.as_bytes()) {
-        Err(_) => {
-            at.error(format!("not a header name: {}", at.shown()), "write a name such as Authorization");
-        }
-        Ok(name) if OWN.contains(&name) => {
-            at.error(format!("the proxy itself decides about this header: {}", at.shown()), ());
-        }
-        Ok(_) => {}
-    }
-}
-
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(rename = "replace", deny_unknown_fields)]
 struct ReplaceKeys {
+    /// The placeholder that clients send.
     proxy_value: Field<String>,
+    /// Headers that are searched: names, or regular expressions between slashes that ignore case; empty is all.
     match_headers: Field<List<String>>,
+    /// Search the body.
+    #[schemars(extend("default" = false))]
     match_body: Field<bool>,
+    /// Search the path.
+    #[schemars(extend("default" = false))]
     match_path: Field<bool>,
+    /// Search the query.
+    #[schemars(extend("default" = false))]
     match_query: Field<bool>,
+    /// Refuse a request in which the placeholder was not found.
+    #[schemars(extend("default" = false))]
     require: Field<bool>,
 }
 
@@ -290,8 +322,8 @@ impl Replace {
                 .error("replace requires \"proxy_value\" field", "name the placeholder that clients send");
         }
         let match_headers: Vec<_> = keys.match_headers.get().into_iter().flat_map(List::indexed).collect();
-        for (index, header) in &match_headers {
-            check_matched_header(header, &at.key("match_headers").index(*index));
+        for (index, pattern) in &match_headers {
+            header::check_pattern(pattern, &at.key("match_headers").index(*index));
         }
         let replace = Self {
             proxy_value: proxy_value.get()?,
@@ -308,22 +340,6 @@ impl Replace {
             );
         }
         Some(replace)
-    }
-}
-
-fn check_matched_header(header: &str, at: &At<'_>) {
-    if let Some(pattern) = header.strip_prefix('/').and_then(|rest| rest.strip_suffix('/')) {
-        if RegexBuilder::new(pattern).case_insensitive(true).build().is_err() {
-            at.error(
-                format!("not a regular expression: {}", at.shown()),
-                "backreferences and lookaround are not supported",
-            );
-        }
-    } else if HeaderName::from_bytes(header.as_bytes()).is_err() {
-        at.error(
-            format!("not a header name: {}", at.shown()),
-            "write a name, or a regular expression between slashes",
-        );
     }
 }
 

@@ -2,30 +2,55 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::field::Field;
 use super::place::At;
-use super::problem::ValueError;
 
 /// The `tls` block.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Tls {
+    /// What is done with TLS.
+    pub mode: TlsMode,
     /// PEM file with the certificate of our authority; there with `ca_key` or not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_cert: Option<PathBuf>,
     /// PEM file with its key.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_key: Option<PathBuf>,
     /// PEM file with authorities that upstreams may use beside the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_ca: Option<PathBuf>,
     /// How many leaf certificates are kept; `usize::MAX` is no limit (negative in the file).
+    #[serde(serialize_with = "write_cache_size")]
     pub cert_cache_size: usize,
     /// How long a leaf certificate is good for.
     pub leaf_cert_expiry_hours: u32,
 }
 
+/// What is done with TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename = "tls mode", rename_all = "kebab-case")]
+pub enum TlsMode {
+    /// Connections are ended here and opened anew, so that requests can be judged and changed.
+    #[default]
+    Mitm,
+    /// Connections are judged by the name that their ClientHello says, and passed on unopened.
+    SniOnly,
+}
+
+fn write_cache_size<S: Serializer>(size: &usize, serializer: S) -> Result<S::Ok, S::Error> {
+    match i64::try_from(*size) {
+        Ok(size) => serializer.serialize_i64(size),
+        Err(_) => serializer.serialize_i64(-1),
+    }
+}
+
 impl Default for Tls {
     fn default() -> Self {
         Self {
+            mode: TlsMode::Mitm,
             ca_cert: None,
             ca_key: None,
             upstream_ca: None,
@@ -38,34 +63,51 @@ impl Default for Tls {
 /// Ten years; a certificate that outlives its authority helps nobody, and dates have an end.
 const MAX_LEAF_HOURS: u32 = 87_600;
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
-struct Keys {
+#[schemars(rename = "tls", deny_unknown_fields)]
+pub(super) struct Keys {
+    /// mitm, or sni-only: passed on unopened, judged by name alone.
+    #[schemars(extend("default" = "mitm", "examples" = ["mitm", "sni-only"]))]
     mode: Field<String>,
+    /// PEM file with the certificate of the authority that signs for hosts.
     ca_cert: Field<String>,
+    /// PEM file with its key.
     ca_key: Field<String>,
+    /// PEM file with authorities that upstreams may use, beside the system's.
     upstream_ca: Field<String>,
+    /// Leaf certificates that are kept; 0 is the default, negative is no limit.
+    #[schemars(extend("default" = 1000))]
     cert_cache_size: Field<i64>,
+    /// Life of a leaf certificate, at most 87600; 0 is the default.
+    #[schemars(extend("default" = 72))]
     leaf_cert_expiry_hours: Field<u32>,
 }
 
 impl Tls {
-    /// `listening` says whether a listener needs the authority.
-    pub(super) fn read(at: &At<'_>, listening: bool) -> Self {
+    /// `listener` is the key of a listener that needs the authority, if there is one.
+    pub(super) fn read(at: &At<'_>, listener: Option<&str>) -> Self {
         let otherwise = Self::default();
         let Some(keys) = at.decode::<Keys>() else { return otherwise };
-        if let Some(mode) = keys.mode.not_empty().get()
-            && let Err(ValueError { message, hint }) = check_mode(&mode)
-        {
-            at.key("mode").error(format!("{message}; got {}", at.key("mode").shown()), hint);
-        }
+        let mode = match keys.mode.not_empty().get().as_deref() {
+            None | Some("mitm") => TlsMode::Mitm,
+            Some("sni-only") => TlsMode::SniOnly,
+            Some(_) => {
+                let at = at.key("mode");
+                at.error(
+                    format!("tls.mode must be \"mitm\" or \"sni-only\"; got {}", at.shown()),
+                    "leave out tls.mode",
+                );
+                TlsMode::Mitm
+            }
+        };
+        let listener = listener.filter(|_| mode == TlsMode::Mitm);
         let (ca_cert, ca_key) = (keys.ca_cert.not_empty(), keys.ca_key.not_empty());
         for (key, this, other) in [("ca_cert", &ca_cert, &ca_key), ("ca_key", &ca_key, &ca_cert)] {
-            if this.is_absent() && (listening || !other.is_absent()) {
-                let why = if listening {
-                    "where proxy.tunnel_listen is set"
-                } else {
-                    "with the other of ca_cert and ca_key"
+            if this.is_absent() && (listener.is_some() || !other.is_absent()) {
+                let why = match listener {
+                    Some(listener) => format!("where {listener} is set"),
+                    None => "with the other of ca_cert and ca_key".to_owned(),
                 };
                 at.key(key).error(format!("required {why}"), "`keyferry ca init` makes both files");
             }
@@ -79,6 +121,7 @@ impl Tls {
         }
         let path = |field: Field<String>| field.get().map(PathBuf::from);
         Self {
+            mode,
             ca_cert: path(ca_cert),
             ca_key: path(ca_key),
             upstream_ca: path(keys.upstream_ca.not_empty()),
@@ -88,19 +131,5 @@ impl Tls {
             },
             leaf_cert_expiry_hours,
         }
-    }
-}
-
-fn check_mode(mode: &str) -> Result<(), ValueError> {
-    match mode {
-        "mitm" => Ok(()),
-        "sni-only" => Err(ValueError {
-            message: "this version does not run iron-proxy's sni-only mode",
-            hint: "leave out tls.mode",
-        }),
-        _ => Err(ValueError {
-            message: "tls.mode must be \"mitm\" or \"sni-only\"",
-            hint: "leave out tls.mode",
-        }),
     }
 }

@@ -1,103 +1,145 @@
-//! What iron-proxy reads and this version does not run: recognised and refused by name, so that nobody takes a silently
-//! ignored block for an enforced one.
+//! What the language has and this version does not run: named, so that nobody takes an ignored block for an enforced one.
 
-/// Why a known key is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    kind: &'static str,
-    hint: Option<&'static str>,
+use super::proxy::Proxy;
+use super::source::{Source, SourceKind};
+use super::tls::TlsMode;
+use super::transforms::Transform;
+use super::{Document, ForeignCredentials, Rule, Secrets};
+
+/// A part of a document without an engine in this version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsupported {
+    /// Its key, such as `transforms[2].name`.
+    pub path: String,
+    /// What it is: "the transform `judge`".
+    pub what: String,
+    /// What to do until there is one.
+    pub hint: &'static str,
 }
 
-impl Refusal {
-    pub(super) fn message(self, path: &str) -> String {
-        format!("`{path}` is an iron-proxy {} that this version does not run", self.kind)
+/// Everything that keeps a proxy of this version from doing what the document says. Whoever starts one must refuse a document
+/// with any: leaving out a transform could let through what it was to stop.
+pub fn unsupported(document: &Document) -> Vec<Unsupported> {
+    // Named one by one, so that a new block is thought of here.
+    let Document {
+        proxy,
+        tls,
+        default_action: _,
+        transforms,
+        dns,
+        metrics: _,
+        management: _,
+        control_plane,
+        mcp,
+        mcp_gateway,
+        postgres,
+        log: _,
+        audit: _,
+    } = document;
+    let mut found = Vec::new();
+    let mut add = |path: &str, what: &str, hint| {
+        found.push(Unsupported { path: path.to_owned(), what: what.to_owned(), hint });
+    };
+    let Proxy { http_listen, https_listen, upstream_proxy, auth, .. } = proxy;
+    if !http_listen.is_empty() {
+        add("proxy.http_listen", "iron-proxy's HTTP listener", TUNNEL_ONLY);
     }
-
-    pub(super) fn hint(self) -> Option<String> {
-        self.hint.map(str::to_owned)
+    if !https_listen.is_empty() {
+        add("proxy.https_listen", "iron-proxy's HTTPS listener", TUNNEL_ONLY);
     }
+    if upstream_proxy.is_some() {
+        add(
+            "proxy.upstream_proxy",
+            "upstream proxies",
+            "leave the block out; upstreams are dialled directly",
+        );
+    }
+    if tls.mode == TlsMode::SniOnly {
+        add("tls.mode", "iron-proxy's sni-only mode", "leave out tls.mode");
+    }
+    if let Some(key) = dns.server_key() {
+        add(&format!("dns.{key}"), "iron-proxy's DNS server", NO_DNS_SERVER);
+    }
+    if control_plane.is_some() {
+        add("control_plane", "iron-proxy's managed mode", LEAVE_OUT);
+    }
+    if mcp.as_ref().is_some_and(|mcp| !mcp.servers.is_empty()) {
+        add(
+            "mcp",
+            "iron-proxy's MCP policy",
+            "leave the block out; requests to MCP servers are judged by the allowlist alone",
+        );
+    }
+    if mcp_gateway.as_ref().is_some_and(|gateway| !gateway.routes.is_empty()) {
+        add("mcp_gateway", "iron-proxy's MCP gateway", LEAVE_OUT);
+    }
+    if postgres.is_some() {
+        add("postgres", "iron-proxy's Postgres proxy", LEAVE_OUT);
+    }
+    if let Some(auth) = auth {
+        found.extend(source("proxy.auth.password", &auth.password));
+    }
+    for (index, transform) in transforms.iter().enumerate() {
+        found.extend(self::transform(&format!("transforms[{index}]"), transform));
+    }
+    found
 }
 
-/// The refusal of `key` in the block at `shape`, a path without indexes.
-pub(super) fn key(shape: &str, key: &str) -> Option<Refusal> {
-    KEYS.iter()
-        .find(|(block, name, _, _)| *block == shape && *name == key)
-        .map(|(_, _, kind, hint)| Refusal { kind, hint: *hint })
-}
-
-/// block, key, what it is, what to do instead
-const KEYS: &[(&str, &str, &str, Option<&str>)] = &[
-    ("", "control_plane", "block", Some("leave the block out")),
-    (
-        "",
-        "mcp",
-        "block",
-        Some("leave the block out; requests to MCP servers are judged by the allowlist alone"),
-    ),
-    ("", "mcp_gateway", "block", Some("leave the block out")),
-    ("", "postgres", "block", Some("leave the block out")),
-    ("dns", "listen", "key", Some(NO_DNS_SERVER)),
-    ("dns", "proxy_ip", "key", Some(NO_DNS_SERVER)),
-    ("dns", "passthrough", "key", Some(NO_DNS_SERVER)),
-    ("dns", "records", "key", Some(NO_DNS_SERVER)),
-    ("proxy", "http_listen", "key", Some(TUNNEL_ONLY)),
-    ("proxy", "https_listen", "key", Some(TUNNEL_ONLY)),
-    ("proxy", "upstream_proxy", "key", Some("leave it out; upstreams are dialled directly")),
-];
-
-pub(super) const NO_DNS_SERVER: &str = "there is no DNS server here; sandboxes name the proxy in HTTPS_PROXY, and only dns.upstream_resolver is read";
+const LEAVE_OUT: &str = "leave the block out";
 const TUNNEL_ONLY: &str = "clients reach the proxy through proxy.tunnel_listen (HTTPS_PROXY, HTTP_PROXY)";
+const NO_DNS_SERVER: &str = "write dns.enabled: false; sandboxes name the proxy in HTTPS_PROXY, and only dns.upstream_resolver is used";
 
-/// iron-proxy's transforms that are not built yet.
-pub(super) const TRANSFORMS: &[&str] = &[
-    "gcp_auth",
-    "gcp_id_token",
-    "oauth_token",
-    "aws_auth",
-    "hmac_sign",
-    "annotate",
-    "header_allowlist",
-    "body_capture",
-    "grpc",
-    "judge",
-];
+fn transform(path: &str, transform: &Transform) -> Vec<Unsupported> {
+    match transform {
+        Transform::Allowlist(allowlist) => rules(&format!("{path}.config"), &allowlist.rules).collect(),
+        Transform::Secrets(Secrets { secrets }) => {
+            let entries = secrets.iter().enumerate();
+            entries
+                .flat_map(|(index, entry)| {
+                    let path = format!("{path}.config.secrets[{index}]");
+                    let of_rules: Vec<_> = rules(&path, &entry.rules).collect();
+                    source(&format!("{path}.source"), &entry.source).into_iter().chain(of_rules)
+                })
+                .collect()
+        }
+        Transform::GcpAuth(_)
+        | Transform::GcpIdToken(_)
+        | Transform::OauthToken(_)
+        | Transform::AwsAuth(_)
+        | Transform::HmacSign(_)
+        | Transform::Annotate(_)
+        | Transform::HeaderAllowlist(_)
+        | Transform::BodyCapture(_)
+        | Transform::Grpc(_)
+        | Transform::Judge(_) => vec![Unsupported {
+            path: format!("{path}.name"),
+            what: format!("the transform `{}`", transform.name()),
+            hint: "leave the transform out",
+        }],
+    }
+}
 
-/// iron-proxy's sources that are not built yet.
-pub(super) const SOURCES: &[&str] =
-    &["aws_sm", "aws_ssm", "1password", "1password_connect", "control_plane", "token_broker", "vault_kv"];
+fn rules<'a>(path: &'a str, rules: &'a [Rule]) -> impl Iterator<Item = Unsupported> + 'a {
+    let strict = |(_, rule): &(usize, &Rule)| rule.foreign_credentials != ForeignCredentials::Allow;
+    rules.iter().enumerate().filter(strict).map(move |(index, _)| Unsupported {
+        path: format!("{path}.rules[{index}].foreign_credentials"),
+        what: "stripping or denying the client's own credentials".to_owned(),
+        hint: "write allow, or leave the key out",
+    })
+}
 
-/// Environment variables that ask iron-proxy for something that no key of the document can say here.
-pub(super) const VARIABLES: &[(&str, &str)] = &[
-    ("IRON_PROXY_TOKEN", "asks for iron-proxy's managed mode, which this version does not run"),
-    (
-        "IRON_RESPONSE_RETRY_HANDLER_ALLOW_CIDRS",
-        "belongs to iron-proxy's response retry, which this version does not run",
-    ),
-];
-
-/// A hint for a key that people write in the wrong place or under a wrong name that no spelling distance finds.
-pub(super) fn misplaced(shape: &str, key: &str) -> Option<&'static str> {
-    match (shape, key) {
-        ("transforms[].config", "hosts") => Some("did you mean \"domains\"?"),
-        ("transforms[].config.secrets[]", "match_path" | "match_query") => {
-            Some("put it under \"replace\", together with proxy_value")
-        }
-        ("transforms[].config.secrets[]", "header" | "query_param" | "formatter") => {
-            Some("put it under \"inject\"")
-        }
-        ("transforms[].config.secrets[]", "host" | "hosts" | "methods" | "paths" | "cidr") => {
-            Some("put it into a rule: rules: [{ host: … }]")
-        }
-        ("transforms[]", "domains" | "rules" | "cidrs" | "secrets" | "warn") => {
-            Some("put it under \"config\"")
-        }
-        ("", "allowlist" | "secrets") => {
-            Some("write it as an element of \"transforms\": { name: …, config: … }")
-        }
-        ("", "tunnel_listen" | "auth" | "allowed_ports" | "upstream_deny_cidrs" | "upstream_allow_cidrs") => {
-            Some("put it under \"proxy\"")
-        }
-        ("", "ca_cert" | "ca_key") => Some("put it under \"tls\""),
-        _ => None,
+fn source(path: &str, source: &Source) -> Option<Unsupported> {
+    match source.kind {
+        SourceKind::Env { .. } | SourceKind::File { .. } => None,
+        SourceKind::AwsSecretsManager { .. }
+        | SourceKind::AwsParameterStore { .. }
+        | SourceKind::OnePassword { .. }
+        | SourceKind::OnePasswordConnect { .. }
+        | SourceKind::VaultKv { .. }
+        | SourceKind::ControlPlane { .. } => Some(Unsupported {
+            path: format!("{path}.type"),
+            what: format!("the source `{}`", source.kind.type_name()),
+            hint: "give the value by env or file",
+        }),
     }
 }

@@ -77,6 +77,17 @@ impl Policy {
                     policy.lists.push(list);
                 }
                 Transform::Secrets(secrets) => policy.add_secrets(secrets, &path, &mut texts)?,
+                // They neither allow nor bind a secret; whoever starts a proxy refuses those without an engine.
+                Transform::GcpAuth(_)
+                | Transform::GcpIdToken(_)
+                | Transform::OauthToken(_)
+                | Transform::AwsAuth(_)
+                | Transform::HmacSign(_)
+                | Transform::Annotate(_)
+                | Transform::HeaderAllowlist(_)
+                | Transform::BodyCapture(_)
+                | Transform::Grpc(_)
+                | Transform::Judge(_) => {}
             }
         }
         policy.by_placeholder = vec![Vec::new(); texts.len()];

@@ -92,7 +92,18 @@ fn named_sources(document: &Document) -> Vec<(String, &Source)> {
     named.extend(document.proxy.auth.as_ref().map(|auth| ("proxy.auth.password".to_owned(), &auth.password)));
     for (at, transform) in document.transforms.iter().enumerate() {
         match transform {
-            Transform::Allowlist(_) => {}
+            // Those of the others are read by engines of their own.
+            Transform::Allowlist(_)
+            | Transform::GcpAuth(_)
+            | Transform::GcpIdToken(_)
+            | Transform::OauthToken(_)
+            | Transform::AwsAuth(_)
+            | Transform::HmacSign(_)
+            | Transform::Annotate(_)
+            | Transform::HeaderAllowlist(_)
+            | Transform::BodyCapture(_)
+            | Transform::Grpc(_)
+            | Transform::Judge(_) => {}
             Transform::Secrets(secrets) => {
                 let entries = secrets.secrets.iter().enumerate();
                 named.extend(entries.map(|(entry, secret)| {
