@@ -31,6 +31,9 @@ pub struct Record<'a> {
     /// What each transform did.
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     pub request_transforms: Vec<TransformTrace<'a>>,
+    /// What each transform did to the response.
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    pub response_transforms: Vec<TransformTrace<'a>>,
 }
 
 /// Severity, as iron-proxy's log has it.
@@ -175,11 +178,14 @@ pub struct Annotations<'a> {
     /// Secrets whose value could not be had.
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     pub secret_unavailable: Vec<Cow<'a, str>>,
+    /// How often a real value was taken out of the response.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redacted: Option<u64>,
 }
 
 impl Annotations<'_> {
     fn is_empty(&self) -> bool {
-        self.swapped.is_empty() && self.injected.is_empty() && self.secret_unavailable.is_empty()
+        *self == Self::default()
     }
 }
 

@@ -7,14 +7,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use keyferry_config::policy::Reason;
 
 use crate::audit::{Flow, Recorder};
+use crate::coding::CodingError;
 use crate::guard::request::strip_response;
 use crate::open::OpenExchange;
+use crate::redact::{Scan, scan_fields};
 use crate::session::Bound;
 use crate::ticks::Ticks;
 use crate::transform::misdirection::Watch;
@@ -38,6 +41,8 @@ pub(crate) enum BodyError {
     Misdirected,
     #[error("a new policy no longer allows the exchange")]
     Aborted,
+    #[error("the response cannot be searched for live values: {0}")]
+    Unscannable(#[source] CodingError),
 }
 
 /// A request body on its way to the upstream.
@@ -197,6 +202,9 @@ pub(crate) struct ResponseStream {
     lease: Option<Lease>,
     ticks: Ticks,
     announced: bool,
+    /// Takes live values out, where a secret is bound to the host.
+    scan: Option<Box<Scan>>,
+    trailers: Option<HeaderMap>,
 }
 
 impl ResponseBody {
@@ -218,14 +226,31 @@ impl ResponseBody {
         Self::own("", Some(recorder))
     }
 
-    pub(crate) fn stream(inner: Incoming, mut recorder: Recorder, bound: Arc<Bound>, lease: Lease) -> Self {
+    pub(crate) fn stream(
+        inner: Incoming,
+        mut recorder: Recorder,
+        bound: Arc<Bound>,
+        lease: Lease,
+        scan: Option<Box<Scan>>,
+    ) -> Self {
         let mut lease = Some(lease);
         if inner.is_end_stream() {
             recorder.finish();
             lease.take().into_iter().for_each(|lease| lease.give_back(&recorder));
         }
-        let ticks = Ticks::default();
-        Self::Stream(Box::new(ResponseStream { inner, recorder, bound, lease, ticks, announced: false }))
+        // A response without a body ends with its head: gRPC takes an empty frame behind it for a fault.
+        let scan = scan.filter(|_| !inner.is_end_stream());
+        let (ticks, announced, trailers) = (Ticks::default(), false, None);
+        Self::Stream(Box::new(ResponseStream {
+            inner,
+            recorder,
+            bound,
+            lease,
+            ticks,
+            announced,
+            scan,
+            trailers,
+        }))
     }
 }
 
@@ -252,13 +277,15 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(body, _) => body.is_end_stream(),
-            Self::Stream(stream) => stream.inner.is_end_stream(),
+            // A scanned body ends when its last piece has been handed on.
+            Self::Stream(stream) => stream.inner.is_end_stream() && stream.scan.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(body, _) => body.size_hint(),
+            Self::Stream(stream) if stream.scan.is_some() => SizeHint::default(),
             Self::Stream(stream) => stream.inner.size_hint(),
         }
     }
@@ -269,33 +296,91 @@ impl ResponseStream {
         if self.recorder.open().is_some_and(OpenExchange::is_aborted) {
             return Poll::Ready(Some(Err(BodyError::Aborted)));
         }
-        match Pin::new(&mut self.inner).poll_frame(cx) {
-            Poll::Ready(Some(Ok(mut frame))) => {
-                self.ticks.moved();
-                if let Some(data) = frame.data_ref() {
-                    self.recorder.entry().bytes_out += data.len() as u64;
+        loop {
+            if let Some(frame) = self.scanned()? {
+                return Poll::Ready(frame.map(Ok));
+            }
+            let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => Some(frame),
+                Poll::Ready(Some(Err(error))) => {
+                    let message = format!("the upstream broke off the response body: {error}");
+                    self.recorder.fail(Reason::UpstreamReset, message);
+                    return Poll::Ready(Some(Err(error.into())));
                 }
-                if let Some(trailers) = frame.trailers_mut() {
-                    strip_response(trailers);
-                }
-                if self.inner.is_end_stream() {
+                Poll::Ready(None) => None,
+                Poll::Pending => return self.poll_waiting(cx),
+            };
+            self.ticks.moved();
+            if let Some(frame) = self.arrived(frame)? {
+                return Poll::Ready(frame.map(Ok));
+            }
+        }
+    }
+
+    /// What has been scanned and may go on; `Some(None)` at the end of the body.
+    #[expect(clippy::option_option, reason = "nothing yet, the end, or a frame")]
+    fn scanned(&mut self) -> Result<Option<Option<Frame<Bytes>>>, BodyError> {
+        let Some(scan) = &mut self.scan else { return Ok(None) };
+        match scan.pull() {
+            Ok(Some(piece)) => {
+                self.recorder.entry().bytes_out += piece.len() as u64;
+                Ok(Some(Some(Frame::data(piece))))
+            }
+            Ok(None) if scan.is_over() => {
+                let trailers = self.trailers.take();
+                if trailers.is_none() {
+                    self.recorder.entry().redacted += scan.redacted();
                     self.end();
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Ok(Some(trailers.map(Frame::trailers)))
             }
-            Poll::Ready(Some(Err(error))) => {
-                self.recorder.fail(
-                    Reason::UpstreamReset,
-                    format!("the upstream broke off the response body: {error}"),
-                );
-                Poll::Ready(Some(Err(error.into())))
-            }
-            Poll::Ready(None) => {
-                self.end();
-                Poll::Ready(None)
-            }
-            Poll::Pending => self.poll_waiting(cx),
+            Ok(None) => Ok(None),
+            Err(error) => Err(self.unscannable(error)),
         }
+    }
+
+    /// Takes a frame of the upstream's, or its end. `None`: it is on its way through the scan.
+    #[expect(clippy::option_option, reason = "nothing yet, the end, or a frame")]
+    fn arrived(&mut self, frame: Option<Frame<Bytes>>) -> Result<Option<Option<Frame<Bytes>>>, BodyError> {
+        let frame = frame.map(|mut frame| {
+            if let Some(trailers) = frame.trailers_mut() {
+                strip_response(trailers);
+            }
+            frame
+        });
+        let Some(scan) = &mut self.scan else {
+            if let Some(data) = frame.as_ref().and_then(Frame::data_ref) {
+                self.recorder.entry().bytes_out += data.len() as u64;
+            }
+            if frame.is_none() || self.inner.is_end_stream() {
+                self.end();
+            }
+            return Ok(Some(frame));
+        };
+        let trailers = match frame.map(Frame::into_data) {
+            Some(Ok(data)) => {
+                scan.push(data);
+                return Ok(None);
+            }
+            Some(Err(trailers)) => trailers.into_trailers().ok(),
+            None => None,
+        };
+        if let Err(error) = scan.finish() {
+            return Err(self.unscannable(error));
+        }
+        self.trailers = trailers;
+        if let Some(trailers) = &mut self.trailers {
+            self.recorder.entry().redacted += scan_fields(scan.redactor(), trailers);
+        }
+        Ok(None)
+    }
+
+    fn unscannable(&mut self, error: CodingError) -> BodyError {
+        self.recorder.fail(
+            Reason::UpstreamProtocol,
+            format!("the response cannot be searched for live values: {error}"),
+        );
+        BodyError::Unscannable(error)
     }
 
     fn end(&mut self) {

@@ -17,6 +17,7 @@ use crate::body::{RequestBody, ResponseBody, discard};
 use crate::data_plane::Protocol;
 use crate::guard::request::{agrees, has_one_framing, strip_hop_by_hop, strip_response, wants_websocket};
 use crate::open::OpenExchange;
+use crate::redact::{Scan, narrow_request, scan_fields};
 use crate::refusal;
 use crate::session::{Around, Bound, Route, Session};
 use crate::transform::secrets;
@@ -42,14 +43,14 @@ pub(crate) async fn exchange(
     let waits = parts.headers.contains_key(EXPECT);
     let mut body = Some(body);
     match carry(session, route, &bound, around, parts, &mut body, &mut recorder).await {
-        Ok(Answer::Response(response, lease)) => {
+        Ok(Answer::Response(response, lease, scan)) => {
             let (parts, body) = response.into_parts();
             let bodyless =
                 is_head || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
             let body = if bodyless {
                 ResponseBody::none(&body, recorder, lease)
             } else {
-                ResponseBody::stream(body, recorder, bound, lease)
+                ResponseBody::stream(body, recorder, bound, lease, scan)
             };
             Response::from_parts(parts, body)
         }
@@ -64,7 +65,7 @@ pub(crate) async fn exchange(
 }
 
 enum Answer {
-    Response(Response<Incoming>, Lease),
+    Response(Response<Incoming>, Lease, Option<Box<Scan>>),
     Switched(websocket::Switch, Arc<OpenExchange>),
 }
 
@@ -82,6 +83,9 @@ async fn carry(
     strip_hop_by_hop(&mut parts.headers);
     // hyper answers `100 Continue` when the body is first read, which is not before the policy has decided (T35).
     parts.headers.remove(EXPECT);
+    if bound.scope.redacts() {
+        narrow_request(&mut parts.headers);
+    }
 
     let target = parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
     let plan = decide(&bound.scope, &parts, &target)?;
@@ -132,7 +136,7 @@ async fn send(
         adapt(request, protocol, route);
     });
     let (response, lease) = within(generation.limits.response_head, flow.as_deref(), sent).await?;
-    Ok(Answer::Response(respond(response, &lease, recorder)?, lease))
+    respond(bound, response, lease, recorder).await
 }
 
 async fn shake_hands(
@@ -144,10 +148,13 @@ async fn shake_hands(
     recorder: &mut Recorder,
 ) -> Result<Answer, Refusal> {
     match handshake.perform(route, bound, request, recorder).await? {
-        websocket::Performed::Switched(switch) => Ok(Answer::Switched(switch, Arc::clone(open))),
-        websocket::Performed::Declined(response, lease) => {
-            Ok(Answer::Response(respond(response, &lease, recorder)?, lease))
+        websocket::Performed::Switched(mut switch) => {
+            if let Some(redactor) = bound.redactor().await {
+                recorder.entry().redacted += scan_fields(&redactor, switch.headers_mut());
+            }
+            Ok(Answer::Switched(switch, Arc::clone(open)))
         }
+        websocket::Performed::Declined(response, lease) => respond(bound, response, lease, recorder).await,
     }
 }
 
@@ -197,30 +204,39 @@ fn join_cookies(request: &mut Request<RequestBody>) {
     }
 }
 
-/// The response as the sandbox sees it.
-fn respond(
+/// The response as the sandbox sees it: nothing that concerns one connection only, and no live value (invariant 7).
+async fn respond(
+    bound: &Bound,
     mut response: Response<Incoming>,
-    lease: &Lease,
+    lease: Lease,
     recorder: &mut Recorder,
-) -> Result<Response<Incoming>, Refusal> {
+) -> Result<Answer, Refusal> {
     recorder.entry().upstream = Some((lease.address(), lease.protocol()));
+    let protocol = |message: String| Refusal::new(Reason::UpstreamProtocol, message);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Refusal::new(
-            Reason::UpstreamProtocol,
-            "the upstream switched protocols without being asked to",
-        ));
+        return Err(protocol("the upstream switched protocols without being asked to".to_owned()));
     }
     if !has_one_framing(response.headers()) {
-        return Err(Refusal::new(
-            Reason::UpstreamProtocol,
-            "the response has a Content-Length beside a Transfer-Encoding, or a coding that is not `chunked`",
-        ));
+        let message =
+            "the response has a Content-Length beside a Transfer-Encoding, or a coding that is not `chunked`";
+        return Err(protocol(message.to_owned()));
     }
+    let redactor = bound.redactor().await.filter(|redactor| !redactor.is_empty());
+    let scan = match &redactor {
+        Some(redactor) => {
+            recorder.entry().redacted += scan_fields(redactor, response.headers_mut());
+            let scan = Scan::new(redactor, response.headers_mut());
+            Some(scan.map(Box::new).map_err(|error| {
+                protocol(format!("the response cannot be searched for live values: {error}"))
+            })?)
+        }
+        None => None,
+    };
     recorder.entry().status = Some(response.status().as_u16());
     strip_response(response.headers_mut());
     response.extensions_mut().remove::<OnUpgrade>();
     *response.version_mut() = Version::HTTP_11;
-    Ok(response)
+    Ok(Answer::Response(response, lease, scan))
 }
 
 /// Waits for the head of the response, `limit` from the moment at which the request is sent or its body stands still.

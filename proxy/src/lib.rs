@@ -6,6 +6,8 @@
 mod admin;
 mod audit;
 mod body;
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "encoding is for the streamed swap"))]
+mod coding;
 mod data_plane;
 mod drain;
 mod exchange;
@@ -15,10 +17,13 @@ mod identity;
 mod listener;
 mod management;
 mod open;
+mod redact;
 mod refusal;
 mod reload;
 mod session;
 mod start;
+#[cfg_attr(not(test), expect(dead_code, reason = "capped replacing is for the streamed swap"))]
+mod stream;
 mod ticks;
 pub mod tls;
 mod transform;

@@ -17,6 +17,7 @@ use crate::body::ResponseBody;
 use crate::data_plane::{DataPlane, Generation, Protocol};
 use crate::guard::Fault;
 use crate::open::OpenTunnel;
+use crate::redact::{LiveRedactor, Redactor};
 use crate::refusal;
 use crate::upstream::{PoolKey, Slot};
 
@@ -58,6 +59,7 @@ pub(crate) struct Bound {
     /// What its policy says about the destination.
     pub(crate) scope: Scope,
     slot: OnceLock<Arc<Slot>>,
+    redactor: LiveRedactor,
 }
 
 /// The tunnel around a request, as its record shows it.
@@ -143,6 +145,7 @@ impl Session {
             client_protocol: None,
             tunnel: None,
             secrets: SmallVec::new(),
+            redacted: 0,
         }
     }
 }
@@ -226,6 +229,11 @@ impl Bound {
         })
     }
 
+    /// What its responses must not hold; none where no secret is bound.
+    pub(crate) async fn redactor(&self) -> Option<Arc<Redactor>> {
+        self.redactor.current(&self.scope, &self.generation).await
+    }
+
     /// Whether no other generation has come into force.
     pub(crate) fn is_current(&self, plane: &DataPlane) -> bool {
         Arc::ptr_eq(&self.generation, &plane.generation.load())
@@ -233,7 +241,7 @@ impl Bound {
 
     fn new(generation: Arc<Generation>, destination: &Destination) -> Self {
         let scope = Scope::new(Arc::clone(&generation.policy), destination.clone());
-        Self { generation, scope, slot: OnceLock::new() }
+        Self { generation, scope, slot: OnceLock::new(), redactor: LiveRedactor::default() }
     }
 }
 

@@ -148,6 +148,11 @@ fn accept_for(key: &HeaderValue) -> String {
 }
 
 impl Switch {
+    /// The fields of the upstream's 101.
+    pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.headers
+    }
+
     /// Answers 101 and relays bytes until one side ends, or both are silent for too long. The record is written at the end.
     pub(crate) fn relay(
         self,

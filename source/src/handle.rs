@@ -19,9 +19,12 @@ use crate::value::SecretValue;
 /// How long one fetch may take: 30 seconds (T57).
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a value that was rotated away still counts as one that must not be shown: ten minutes.
+pub const LIVE_AFTER_ROTATION: Duration = Duration::from_secs(600);
+
 /// A secret, shared by everything that uses its source.
 ///
-/// What its source's `ttl` means: none or zero, a value is kept for ever; negative, it is never kept; otherwise, once it is
+/// What its source's `ttl` means: none or zero, a value is kept for ever; negative, it is never served again (and kept only for [`SecretHandle::live`]); otherwise, once it is
 /// that old, it is fetched again in the background while the old value is served, for as long as fetching fails, up to an age
 /// of ten TTLs or ten minutes, whichever is longer. Then there is no value. A failure counts for `failure_ttl` (one minute;
 /// zero: not at all) where there is no value to serve.
@@ -35,7 +38,17 @@ pub struct SecretHandle {
     versions: Arc<AtomicU64>,
     kept: ArcSwapOption<Kept>,
     progress: Mutex<Progress>,
+    live: Mutex<Vec<Live>>,
+    /// The version of the newest of them.
+    latest: AtomicU64,
     me: Weak<Self>,
+}
+
+/// A value that may still be in use somewhere.
+struct Live {
+    value: Arc<SecretValue>,
+    /// Another has taken its place.
+    replaced: Option<Instant>,
 }
 
 struct Kept {
@@ -68,6 +81,8 @@ impl SecretHandle {
             versions,
             kept: ArcSwapOption::empty(),
             progress: Mutex::default(),
+            live: Mutex::default(),
+            latest: AtomicU64::new(0),
             me: me.clone(),
         })
     }
@@ -94,6 +109,28 @@ impl SecretHandle {
             }
         }
         Some(kept.value.clone())
+    }
+
+    /// The newest value and those that it has replaced within [`LIVE_AFTER_ROTATION`]: whatever an upstream may still know.
+    pub fn live(&self) -> Vec<Arc<SecretValue>> {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.iter().map(|live| live.value.clone()).collect()
+    }
+
+    /// The version of the newest value, 0 before there is one: [`Self::live`] says the same for as long as this does.
+    pub fn latest(&self) -> u64 {
+        self.latest.load(Ordering::Acquire)
+    }
+
+    fn enter(&self, value: &Arc<SecretValue>) {
+        let now = Instant::now();
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.retain(|live| live.replaced.is_none_or(|at| now.duration_since(at) < LIVE_AFTER_ROTATION));
+        live.iter_mut().for_each(|live| {
+            live.replaced.get_or_insert(now);
+        });
+        live.push(Live { value: value.clone(), replaced: None });
+        self.latest.store(value.version(), Ordering::Release);
     }
 
     /// The value, fetched if there is none that may be used now.
@@ -162,10 +199,16 @@ impl SecretHandle {
     /// Keeps what was fetched, and only then ends the flight: who finds none finds the value.
     fn settle(&self, started: Instant, fetched: Result<SecretString, SourceError>) -> Outcome {
         let outcome = fetched.map(|text| {
-            let before = self.kept.load_full().map(|kept| kept.value.clone());
+            // Also where nothing is kept for use: what is live is known for as long as it must not be shown.
+            let before = self.live().pop();
             let value = match before.filter(|before| before.expose() == text.expose_secret()) {
                 Some(unchanged) => unchanged,
-                None => Arc::new(SecretValue::new(text, self.versions.fetch_add(1, Ordering::Relaxed) + 1)),
+                None => {
+                    let version = self.versions.fetch_add(1, Ordering::Relaxed) + 1;
+                    let value = Arc::new(SecretValue::new(text, version));
+                    self.enter(&value);
+                    value
+                }
             };
             if self.caching.keeps_values() {
                 let expiry = self.caching.expiry(started);

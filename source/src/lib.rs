@@ -18,6 +18,6 @@ mod value;
 pub use environment::Environment;
 pub use error::SourceError;
 pub use fetch::MAX_FILE_BYTES;
-pub use handle::{FETCH_TIMEOUT, SecretHandle};
+pub use handle::{FETCH_TIMEOUT, LIVE_AFTER_ROTATION, SecretHandle};
 pub use registry::Sources;
 pub use value::SecretValue;

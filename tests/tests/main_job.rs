@@ -51,6 +51,7 @@ async fn the_service_receives_the_real_credential_and_the_sandbox_never_has_it()
     let answer = sandbox.fetch(sent.iter().copied().chain([url.as_str()])).await;
 
     assert_eq!(answer.status, 200);
+    assert!(!answer.body.contains(REAL), "{}", answer.body);
     let seen = origin.only_request();
     assert_eq!(
         (seen.method.as_str(), seen.target.as_str(), seen.authority.as_str()),
@@ -99,6 +100,8 @@ async fn the_service_receives_the_real_credential_and_the_sandbox_never_has_it()
                     "swapped": [{ "secret": "EXAMPLE_API_KEY", "locations": ["header:authorization"] }],
                 },
             }],
+            // The origin echoes what it received.
+            "response_transforms": [{ "name": "redact", "action": "allow", "annotations": { "redacted": 1 } }],
         }),
     );
 }

@@ -139,6 +139,7 @@ impl Policy {
                 source: Arc::new(entry.source.clone()),
                 placement,
                 on_unavailable: entry.on_unavailable,
+                redact_responses: entry.redact_responses,
                 rank: (entry.priority.unwrap_or(0), self.secrets.len()),
             });
         }

@@ -286,6 +286,20 @@ impl Scope {
         self.secrets.iter().filter(active).map(|scoped| scoped.secret).collect()
     }
 
+    /// The secrets whose values the responses of the destination must not hold (invariant 7): those that are bound to it, but for
+    /// `redact_responses: false`. Ascending.
+    pub fn redacted_secrets(&self) -> impl Iterator<Item = u32> + '_ {
+        self.secrets
+            .iter()
+            .map(|scoped| scoped.secret)
+            .filter(|&number| self.policy.secret(number).redact_responses)
+    }
+
+    /// Whether there are any.
+    pub fn redacts(&self) -> bool {
+        self.redacted_secrets().next().is_some()
+    }
+
     /// Whether a secret is bound to the destination, whatever the method and path.
     pub(super) fn binds(&self, secret: u32) -> bool {
         self.secrets.iter().any(|scoped| scoped.secret == secret)

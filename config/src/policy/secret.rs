@@ -14,6 +14,7 @@ pub struct Secret {
     pub(super) source: Arc<Source>,
     pub(super) placement: Placement,
     pub(super) on_unavailable: OnUnavailable,
+    pub(super) redact_responses: bool,
     /// Higher wins. Without `priority` the later entry does, as iron-proxy has it for this block.
     pub(super) rank: (i64, usize),
 }

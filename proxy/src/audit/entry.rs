@@ -46,6 +46,8 @@ pub(crate) struct Entry {
     pub(crate) client_protocol: Option<Protocol>,
     pub(crate) tunnel: Option<Arc<str>>,
     pub(crate) secrets: SmallVec<[SecretTrace; 1]>,
+    /// How often a value was taken out of the response.
+    pub(crate) redacted: u64,
 }
 
 /// What a request was for, as far as it could be read.
@@ -319,6 +321,7 @@ impl Entry {
             rejected_by: self.rejected_by().map(Cow::Borrowed),
             error: self.error.as_deref().map(Cow::Borrowed),
             request_transforms: self.transforms(),
+            response_transforms: self.response_transforms(),
         }
     }
 
@@ -339,6 +342,14 @@ impl Entry {
             | CodingNotSwappable => Some("secrets"),
             _ => None,
         }
+    }
+
+    fn response_transforms(&self) -> Vec<TransformTrace<'_>> {
+        if self.redacted == 0 {
+            return Vec::new();
+        }
+        let annotations = Annotations { redacted: Some(self.redacted), ..Annotations::default() };
+        vec![TransformTrace { name: "redact".into(), action: "allow".into(), annotations }]
     }
 
     fn transforms(&self) -> Vec<TransformTrace<'_>> {

@@ -269,6 +269,7 @@ fn failed(error: &hyper::Error) -> Refusal {
                 BodyError::Stalled(_) => Refusal::new(Reason::RequestTimeout, body.to_string()),
                 BodyError::Aborted => Refusal::new(Reason::PolicyChanged, body.to_string()),
                 BodyError::Coding(_) => Refusal::new(Reason::MalformedRequest, body.to_string()),
+                BodyError::Unscannable(_) => Refusal::new(Reason::UpstreamProtocol, body.to_string()),
                 BodyError::Peer(_) => Refusal::new(Reason::MalformedRequest, "the request body broke off"),
             };
         }

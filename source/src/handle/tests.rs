@@ -188,11 +188,12 @@ async fn with_a_negative_ttl_nothing_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_a_negative_ttl_no_value_stays_in_memory() {
+async fn with_a_negative_ttl_an_unchanged_value_is_held_once_however_often_it_is_fetched() {
     let secret = Secret::new(Some(-1), None, &[Gives("one")]);
-    let value = Arc::downgrade(&secret.handle.value().await.unwrap());
-    tokio::task::yield_now().await;
-    assert!(value.upgrade().is_none());
+    for _ in 0..10 {
+        secret.value().await.unwrap();
+    }
+    assert_eq!((secret.fetches(), secret.handle.live().len()), (10, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -402,4 +403,28 @@ async fn t46_nothing_that_can_be_printed_holds_the_value() {
     let value = secret.handle.value().await.unwrap();
     assert_eq!(format!("{value:?}"), "SecretValue { version: 1, .. }");
     assert_eq!(format!("{:?}", secret.handle), "SecretHandle { name: \"scripted\", version: Some(1), .. }");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_was_replaced_stays_live_for_ten_minutes() {
+    let secret = Secret::new(None, None, &[Gives("first"), Gives("first"), Gives("second"), Gives("third")]);
+    let live = || secret.handle.live().iter().map(|value| value.expose().to_owned()).collect::<Vec<_>>();
+    assert_eq!((live(), secret.handle.latest()), (vec![], 0));
+
+    secret.value().await.unwrap();
+    let first = secret.handle.latest();
+    secret.refresh().await.unwrap();
+    assert_eq!(
+        (live(), secret.handle.latest()),
+        (vec!["first".to_owned()], first),
+        "an unchanged value is the same"
+    );
+
+    secret.refresh().await.unwrap();
+    assert_eq!(live(), ["first", "second"]);
+    assert!(secret.handle.latest() > first);
+
+    advance(LIVE_AFTER_ROTATION).await;
+    secret.refresh().await.unwrap();
+    assert_eq!(live(), ["second", "third"]);
 }
