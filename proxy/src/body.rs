@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{Full, LengthLimitError, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
-use keyferry_config::policy::Reason;
+use keyferry_config::policy::{Reason, Refusal};
 
 use crate::audit::{Flow, Recorder};
 use crate::coding::CodingError;
@@ -21,6 +21,7 @@ use crate::redact::{Scan, scan_fields};
 use crate::session::Bound;
 use crate::ticks::Ticks;
 use crate::transform::misdirection::Watch;
+use crate::transform::swap::BodySwap;
 use crate::upstream::Lease;
 
 /// How long a request body may stand still.
@@ -33,6 +34,8 @@ pub(crate) const RESPONSE_IDLE: Duration = Duration::from_secs(3600);
 pub(crate) enum BodyError {
     #[error("the peer broke off the body: {0}")]
     Peer(#[from] hyper::Error),
+    #[error("{0}")]
+    Refused(Refusal),
     #[error("the body's chunked coding is broken")]
     Coding(#[source] hyper::Error),
     #[error("no byte of the body moved for {} s", .0.as_secs())]
@@ -60,6 +63,7 @@ pub(crate) struct RequestStream {
     flow: Arc<Flow>,
     ticks: Ticks,
     watch: Option<Watch>,
+    swap: Option<Box<BodySwap>>,
 }
 
 impl RequestBody {
@@ -69,7 +73,20 @@ impl RequestBody {
 
     /// Streams `inner`, counting into `flow`, and looks in it for generated placeholders if there is a `watch`.
     pub(crate) fn stream(inner: Incoming, flow: Arc<Flow>, watch: Option<Watch>) -> Self {
-        Self::Stream(RequestStream { inner, flow, ticks: Ticks::default(), watch })
+        Self::Stream(RequestStream { inner, flow, ticks: Ticks::default(), watch, swap: None })
+    }
+
+    /// Streams `inner` with its placeholders swapped.
+    pub(crate) fn swapped(inner: Incoming, flow: Arc<Flow>, swap: BodySwap) -> Self {
+        let swap = Some(Box::new(swap));
+        Self::Stream(RequestStream { inner, flow, ticks: Ticks::default(), watch: None, swap })
+    }
+
+    /// Puts what was read of a swapped body in front of it again.
+    pub(crate) fn put_back(&mut self, piece: Bytes) {
+        if let Self::Stream(RequestStream { swap: Some(swap), .. }) = self {
+            swap.put_back(piece);
+        }
     }
 }
 
@@ -90,13 +107,15 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(body) => body.is_end_stream(),
-            Self::Stream(body) => body.inner.is_end_stream(),
+            // A swapped body ends when its last piece has been handed on.
+            Self::Stream(body) => body.swap.is_none() && body.inner.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(body) => body.size_hint(),
+            Self::Stream(body) if body.swap.is_some() => SizeHint::default(),
             Self::Stream(body) => body.inner.size_hint(),
         }
     }
@@ -104,37 +123,79 @@ impl Body for RequestBody {
 
 impl RequestStream {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            if let Some(swap) = &mut self.swap {
+                if let Some(piece) = swap.pull() {
+                    return Poll::Ready(Some(Ok(Frame::data(piece))));
+                }
+                if swap.is_over() {
+                    return Poll::Ready(None);
+                }
+            }
+            let data = match ready!(self.poll_data(cx))? {
+                Some(data) => data,
+                None => {
+                    let Some(swap) = &mut self.swap else { return Poll::Ready(None) };
+                    let finished = swap.finish();
+                    self.flow.swapped(swap.replaced());
+                    finished.map_err(BodyError::Refused)?;
+                    continue;
+                }
+            };
+            match &mut self.swap {
+                Some(swap) => {
+                    let pushed = swap.push(data);
+                    self.flow.swapped(swap.replaced());
+                    pushed.map_err(BodyError::Refused)?;
+                }
+                None => return Poll::Ready(Some(Ok(Frame::data(data)))),
+            }
+        }
+    }
+
+    /// The next bytes of the client's.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
         let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
-            while ready!(self.ticks.poll_tick(cx)) < REQUEST_PROGRESS {}
-            return Poll::Ready(Some(Err(BodyError::Stalled(REQUEST_PROGRESS))));
+            return self.poll_waiting(cx);
         };
         self.ticks.moved();
         if self.flow.is_cut() {
-            return Poll::Ready(Some(Err(BodyError::Aborted)));
+            return Poll::Ready(Err(BodyError::Aborted));
         }
-        match frame {
-            // Trailers end here: nobody needs a request's, and they would be one more place to hide a placeholder in (RFC 9110 section 6.5.1).
-            Some(Ok(frame)) if frame.is_data() => {
-                let data = frame.data_ref().map_or(&[][..], |data| data);
+        match frame.map(|frame| frame.map(Frame::into_data)) {
+            Some(Ok(Ok(data))) => {
                 self.flow.add(data.len());
-                if self.watch.as_mut().is_some_and(|watch| watch.sees(data)) {
-                    return Poll::Ready(Some(Err(BodyError::Misdirected)));
+                if self.watch.as_mut().is_some_and(|watch| watch.sees(&data)) {
+                    return Poll::Ready(Err(BodyError::Misdirected));
                 }
                 if self.inner.is_end_stream() {
                     self.flow.end();
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Ok(Some(data)))
             }
-            Some(Ok(_)) | None => {
+            // Trailers end here: nobody needs a request's, and they would be one more place to hide a placeholder in (RFC 9110 section 6.5.1).
+            Some(Ok(Err(_))) | None => {
                 self.flow.end();
-                Poll::Ready(None)
+                Poll::Ready(Ok(None))
             }
-            Some(Err(error)) if is_broken_coding(&error) => Poll::Ready(Some(Err(BodyError::Coding(error)))),
+            Some(Err(error)) if is_broken_coding(&error) => Poll::Ready(Err(BodyError::Coding(error))),
             Some(Err(error)) => {
                 self.flow.break_off();
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Err(error.into()))
             }
         }
+    }
+
+    /// The client pauses. What an encoder holds goes on meanwhile: an empty piece makes the caller look for it.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
+        if let Some(swap) = &mut self.swap {
+            swap.flush().map_err(BodyError::Refused)?;
+            if swap.is_ready() {
+                return Poll::Ready(Ok(Some(Bytes::new())));
+            }
+        }
+        while ready!(self.ticks.poll_tick(cx)) < REQUEST_PROGRESS {}
+        Poll::Ready(Err(BodyError::Stalled(REQUEST_PROGRESS)))
     }
 }
 
@@ -142,21 +203,6 @@ impl RequestStream {
 fn is_broken_coding(error: &hyper::Error) -> bool {
     let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
     io.is_some_and(|io| io.kind() == std::io::ErrorKind::InvalidData)
-}
-
-/// Reads a body whole, at most `limit` bytes of it. The error says whether it is larger, or broke off.
-pub(crate) async fn hold(body: RequestBody, limit: Option<u64>) -> Result<Bytes, Unheld> {
-    use http_body_util::BodyExt;
-    let collected = match limit {
-        Some(limit) => Limited::new(body, usize::try_from(limit).unwrap_or(usize::MAX)).collect().await,
-        None => body.collect().await.map_err(Into::into),
-    };
-    match collected {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Unheld::TooLarge),
-        Err(error) if matches!(error.downcast_ref(), Some(BodyError::Stalled(_))) => Err(Unheld::Stalled),
-        Err(error) => Err(Unheld::Broken(error)),
-    }
 }
 
 /// Reads and forgets what a client still sends of a request that was refused: one that is cut off before it has read the answer may
@@ -175,14 +221,6 @@ pub(crate) async fn discard(mut body: Incoming) {
     };
     // A client that takes longer has had its answer for long.
     let _ = tokio::time::timeout(Duration::from_secs(10), reading).await;
-}
-
-/// Why a body could not be held.
-#[derive(Debug)]
-pub(crate) enum Unheld {
-    TooLarge,
-    Stalled,
-    Broken(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// A response body on its way to the sandbox. Dropping it writes the request's record.
@@ -407,20 +445,4 @@ impl ResponseStream {
             }
         }
     }
-}
-
-/// Replaces ranges of `bytes`, left to right, in one copy.
-pub(crate) fn splice<'a>(
-    bytes: &[u8],
-    pieces: impl Iterator<Item = (std::ops::Range<usize>, &'a [u8])>,
-) -> BytesMut {
-    let mut spliced = BytesMut::with_capacity(bytes.len() + 64);
-    let mut at = 0;
-    for (range, piece) in pieces {
-        spliced.extend_from_slice(&bytes[at..range.start]);
-        spliced.extend_from_slice(piece);
-        at = range.end;
-    }
-    spliced.extend_from_slice(&bytes[at..]);
-    spliced
 }

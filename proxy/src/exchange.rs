@@ -96,7 +96,7 @@ async fn carry(
         None => session.plane.open.register(None),
     };
     let open = tunnel.enter(&bound.scope, &route.destination, &parts.method, &target, &plan);
-    recorder.open_as(Arc::clone(&open));
+    recorder.open_as(Arc::clone(&open), bound.scope.policy());
     // A policy that came while this one decided has judged only what was entered before.
     if !bound.is_current(&session.plane) && !open.stands_under(&route.bound(&session.plane).scope) {
         return Err(open.refusal());

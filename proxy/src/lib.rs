@@ -6,7 +6,6 @@
 mod admin;
 mod audit;
 mod body;
-#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "encoding is for the streamed swap"))]
 mod coding;
 mod data_plane;
 mod drain;
@@ -22,7 +21,6 @@ mod refusal;
 mod reload;
 mod session;
 mod start;
-#[cfg_attr(not(test), expect(dead_code, reason = "capped replacing is for the streamed swap"))]
 mod stream;
 mod ticks;
 pub mod tls;

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use keyferry_tests::origin::{Origin, Received};
+use keyferry_tests::origin::{Origin, Received, sha256_hex};
 use keyferry_tests::proxy::Proxy;
 use keyferry_tests::sandbox::{Fetched, Sandbox};
 
@@ -173,7 +173,7 @@ async fn a_body_without_the_placeholder_arrives_byte_for_byte() {
     let seen = bench.send("/", &["--data-binary", &format!("@{}", file.display())]).await;
 
     let payload = seen.payload.expect("a body that was read");
-    assert_eq!((payload.length, payload.sha256), (100_000, keyferry_tests::origin::sha256_hex(&content)));
+    assert_eq!((payload.length, payload.sha256), (100_000, sha256_hex(&content)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -271,32 +271,60 @@ async fn a_query_parameter_is_set_and_the_others_stay_as_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_to_be_swapped_is_held_up_to_the_limit_and_any_other_streams() {
+async fn t34_a_body_is_swapped_with_an_exact_length_within_the_limit_and_streams_beyond_it() {
     let entry = "- source: { type: env, var: KEY }\n  replace: { proxy_value: PLACEHOLDER_VALUE, match_body: true }\n  \
-                 rules: [{ host: api.example, paths: [\"/held/*\"] }]";
+                 rules: [{ host: api.example, paths: [\"/searched/*\"] }]";
     let limit = Some("max_request_body_bytes: 1000");
-    let bench = Bench::with(entry, &[("KEY", "real")], &["http/1.1"], limit).await;
-    let large = bench.sandbox.write("large", "x".repeat(5000));
-    let data = format!("@{}", large.display());
-
-    for framing in ["Content-Type: text/plain", "Transfer-Encoding: chunked"] {
-        let answer = bench.fetch("/held/", &["-H", framing, "--data-binary", &data]).await;
-        assert_eq!((answer.status, answer.reason().as_str()), (413, "body_too_large"), "{framing}");
+    for alpn in ["http/1.1", "h2"] {
+        let bench = Bench::with(entry, &[("KEY", "real")], &[alpn], limit).await;
+        for (filler, framing) in [
+            (100, "X: y"),
+            (100, "Transfer-Encoding: chunked"),
+            (50_000, "X: y"),
+            (50_000, "Transfer-Encoding: chunked"),
+        ] {
+            let filler = "x".repeat(filler);
+            let body =
+                bench.sandbox.write("body", format!("{filler} PLACEHOLDER_VALUE {filler} PLACEHOLDER_VALUE"));
+            let data = format!("@{}", body.display());
+            let seen = bench.send("/searched/", &["--http1.1", "-H", framing, "--data-binary", &data]).await;
+            let expected = format!("{filler} real {filler} real");
+            let length = (filler.len() < 1000).then(|| expected.len().to_string());
+            let payload = seen.payload.clone().expect("a body that was read");
+            assert_eq!(
+                (payload.length, payload.sha256),
+                (expected.len() as u64, sha256_hex(expected.as_bytes())),
+                "{alpn} {framing}"
+            );
+            assert_eq!(seen.header("content-length"), length.as_deref(), "{alpn} {framing}");
+        }
+        let body = bench.sandbox.write("body", "PLACEHOLDER_VALUE");
+        let untouched = bench.send("/other/", &["--data-binary", &format!("@{}", body.display())]).await;
+        assert_eq!(untouched.body(), "PLACEHOLDER_VALUE");
     }
-    assert_eq!(bench.origin.received(), []);
-
-    let seen = bench.send("/streamed/", &["--data-binary", &data]).await;
-    assert_eq!(seen.payload.expect("a body that was read").length, 5000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_compressed_body_that_would_have_to_be_searched_is_refused() {
+async fn t34_a_compressed_body_is_searched_and_one_that_cannot_be_is_refused() {
     let bench = Bench::replacing("match_body: true", "real").await;
+    let compress =
+        "import gzip, sys; open(sys.argv[1], 'wb').write(gzip.compress(b'key=PLACEHOLDER_VALUE;'))";
+    let decompress = "import gzip, sys; print(gzip.decompress(bytes.fromhex(sys.argv[1])).decode())";
+    let file = bench.sandbox.write("body.gz", "");
+    let python = async |arguments: [&str; 3]| bench.sandbox.run("python3", arguments).await.success();
+    python(["-c", compress, file.to_str().expect("UTF-8")]).await;
 
-    let answer = bench.fetch("/", &["-H", "Content-Encoding: gzip", "-d", "not really gzip"]).await;
+    let data = format!("@{}", file.display());
+    let seen = bench.send("/", &["-H", "Content-Encoding: gzip", "--data-binary", &data]).await;
+    let bytes: String =
+        seen.payload.expect("a body").bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(python(["-c", decompress, &bytes]).await.trim(), "key=real;");
 
-    assert_eq!((answer.status, answer.reason().as_str()), (415, "coding_not_swappable"));
-    assert_eq!(bench.origin.received(), []);
+    for (coding, body) in [("compress", "x"), ("gzip, br", "x"), ("gzip", "not really gzip")] {
+        let answer = bench.fetch("/", &["-H", &format!("Content-Encoding: {coding}"), "-d", body]).await;
+        assert_eq!((answer.status, answer.reason().as_str()), (415, "coding_not_swappable"), "{coding}");
+    }
+    assert_eq!(bench.origin.received().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,15 +85,15 @@ reasons! {
     /// The client did not finish what it began in time.
     RequestTimeout = 408 "request_timeout" "connection_read_timeout",
         "send the head within 10 s and keep the body moving";
-    /// The body must be held whole to be changed, and is larger than the limit.
+    /// Swapping in the body would change it in more places, or make it longer, than a client has reason to.
     BodyTooLarge = 413 "body_too_large" "http_request_denied",
-        "raise `proxy.max_request_body_bytes`, or do not swap in bodies for this host";
+        "write the placeholder once, where it belongs";
     /// The request target is longer than the limit.
     TargetTooLong = 414 "target_too_long" "http_protocol_error",
         "send long parameters in the body";
-    /// The body is compressed, and a secret with `match_body` would have to look into it.
+    /// A secret with `match_body` applies, and the body's Content-Encoding cannot be decoded.
     CodingNotSwappable = 415 "coding_not_swappable" "http_request_denied",
-        "send the body without Content-Encoding";
+        "send the body without Content-Encoding, or in gzip, deflate, br or zstd";
     /// The head is larger than the limit.
     HeadTooLarge = 431 "head_too_large" "http_protocol_error",
         "send fewer or smaller headers";

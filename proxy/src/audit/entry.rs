@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::Method;
-use keyferry_config::policy::{Destination, Host, Location, Reason, Refusal, RuleName};
+use keyferry_config::policy::{Destination, Host, Location, Policy, Reason, Refusal, RuleName};
 use keyferry_contract::audit::{
     Action, Annotations, Audit, Message, Record, SecretUse, TransformTrace, Tunnel,
 };
@@ -119,6 +119,7 @@ pub(crate) struct Flow {
     broken: AtomicBool,
     ended: AtomicBool,
     cut: AtomicBool,
+    swapped: Mutex<SmallVec<[u32; 1]>>,
 }
 
 impl Flow {
@@ -128,6 +129,13 @@ impl Flow {
 
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The values of these secrets went into it so far.
+    pub(crate) fn swapped(&self, secrets: &[u32]) {
+        let mut swapped = self.swapped.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = swapped.len();
+        swapped.extend_from_slice(&secrets[known..]);
     }
 
     /// All of it has been read.
@@ -157,6 +165,7 @@ pub(crate) struct Recorder {
     started: Instant,
     request_body: Option<Arc<Flow>>,
     open: Option<Arc<OpenExchange>>,
+    policy: Option<Arc<Policy>>,
     finished: bool,
 }
 
@@ -167,6 +176,7 @@ impl Recorder {
             started: Instant::now(),
             request_body: None,
             open: None,
+            policy: None,
             finished: false,
         }
     }
@@ -175,9 +185,10 @@ impl Recorder {
         &mut self.entry.as_mut().expect("only drop takes the entry").0
     }
 
-    /// It was allowed: from here on a new policy may end it.
-    pub(crate) fn open_as(&mut self, open: Arc<OpenExchange>) {
+    /// It was allowed by `policy`: from here on a new one may end it.
+    pub(crate) fn open_as(&mut self, open: Arc<OpenExchange>, policy: &Arc<Policy>) {
         self.open = Some(open);
+        self.policy = Some(Arc::clone(policy));
     }
 
     /// The exchange, if it was allowed.
@@ -254,6 +265,11 @@ impl Drop for Recorder {
         entry.duration = self.started.elapsed();
         if let Some(flow) = &self.request_body {
             entry.bytes_in += flow.bytes();
+            if let Some(policy) = &self.policy {
+                for &secret in flow.swapped.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                    entry.swapped_in_body(policy.secret(secret).name());
+                }
+            }
         }
         let broken = self.request_body.as_ref().is_some_and(|flow| flow.broken.load(Ordering::Relaxed));
         let ended = self.open.as_ref().filter(|open| !self.finished && open.is_aborted());
@@ -277,6 +293,20 @@ impl Drop for Recorder {
 }
 
 impl Entry {
+    fn swapped_in_body(&mut self, secret: &Arc<str>) {
+        let known = self.secrets.iter_mut().find_map(|trace| match &mut trace.outcome {
+            Outcome::Swapped(locations) if trace.secret == *secret => Some(locations),
+            Outcome::Swapped(_) | Outcome::Injected(_) | Outcome::Unavailable => None,
+        });
+        match known {
+            Some(locations) => locations.push(Location::Body),
+            None => {
+                let outcome = Outcome::Swapped(SmallVec::from_elem(Location::Body, 1));
+                self.secrets.push(SecretTrace { secret: Arc::clone(secret), outcome });
+            }
+        }
+    }
+
     /// The record as it is written.
     pub(crate) fn record(&self) -> Record<'_> {
         let (host, port, scheme) = match &self.target {

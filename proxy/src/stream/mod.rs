@@ -4,4 +4,4 @@ mod patterns;
 mod replace;
 
 pub(crate) use patterns::Patterns;
-pub(crate) use replace::{Caps, Decision, Pieces, Replacer};
+pub(crate) use replace::{Caps, Decision, Pieces, ReplaceError, Replacer};

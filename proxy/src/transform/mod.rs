@@ -2,3 +2,4 @@
 
 pub(crate) mod misdirection;
 pub(crate) mod secrets;
+pub(crate) mod swap;

@@ -265,6 +265,7 @@ fn failed(error: &hyper::Error) -> Refusal {
     while let Some(inner) = cause {
         if let Some(body) = inner.downcast_ref::<BodyError>() {
             return match body {
+                BodyError::Refused(refusal) => refusal.clone(),
                 BodyError::Misdirected => Refusal::new(Reason::PlaceholderMisdirected, body.to_string()),
                 BodyError::Stalled(_) => Refusal::new(Reason::RequestTimeout, body.to_string()),
                 BodyError::Aborted => Refusal::new(Reason::PolicyChanged, body.to_string()),

@@ -34,6 +34,8 @@ pub struct Payload {
     pub sha256: String,
     /// The body, as far as its first 64 KiB.
     pub start: String,
+    /// The same, byte for byte.
+    pub bytes: Vec<u8>,
     /// Fields after the body.
     pub trailers: Vec<(String, String)>,
     /// Whether it ended as it should.

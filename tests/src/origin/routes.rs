@@ -99,6 +99,7 @@ async fn read(mut body: Incoming) -> Payload {
         length,
         sha256: pattern::hex(digest.finish().as_ref()),
         start: String::from_utf8_lossy(&start).into_owned(),
+        bytes: start,
         trailers: fields(&trailers),
         complete,
     }
