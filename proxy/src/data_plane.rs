@@ -10,6 +10,7 @@ use keyferry_source::SecretHandle;
 use crate::audit::{Audit, RequestIds};
 use crate::drain::Drain;
 use crate::identity::Identity;
+use crate::listener::Admission;
 use crate::open::OpenTunnels;
 use crate::tls::LeafCache;
 use crate::upstream::Pool;
@@ -20,6 +21,7 @@ pub(crate) struct DataPlane {
     pub(crate) generation: ArcSwap<Generation>,
     pub(crate) request_ids: RequestIds,
     pub(crate) open: OpenTunnels,
+    pub(crate) admission: Admission,
     pub(crate) drain: Drain,
 }
 

@@ -16,6 +16,7 @@ mod identity;
 mod listener;
 mod management;
 mod open;
+mod passthrough;
 mod redact;
 mod refusal;
 mod reload;

@@ -16,7 +16,7 @@ use crate::audit::RequestIds;
 use crate::data_plane::{DataPlane, Generation};
 use crate::drain::Drain;
 use crate::generation::{Builder, variable};
-use crate::listener::{self, Bound};
+use crate::listener::{self, Admission, Bound};
 use crate::management;
 use crate::open::OpenTunnels;
 use crate::start::{Configuration, Settings, StartError};
@@ -109,6 +109,7 @@ impl Reloader {
             generation: ArcSwap::from_pointee(generation),
             request_ids: RequestIds::new(),
             open: OpenTunnels::default(),
+            admission: Admission::default(),
             drain: Drain::default(),
         });
         let state = State { builder, listeners: HashMap::new(), drain_timeout: document.proxy.drain_timeout };

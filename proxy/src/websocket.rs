@@ -18,13 +18,14 @@ use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use keyferry_config::policy::{Reason, Refusal};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::audit::Recorder;
 use crate::body::{RequestBody, ResponseBody};
 use crate::data_plane::{DataPlane, Protocol};
 use crate::guard::request::{lists, strip_response};
 use crate::open::OpenExchange;
+use crate::passthrough::writes_pass_through;
 use crate::session::{Bound, Route};
 use crate::upstream::{Lease, upgradeable};
 
@@ -247,20 +248,4 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Counted<'_, IO> {
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Counted<'_, IO> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
+writes_pass_through!(Counted<'a, IO>);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use keyferry_config::document::Document;
 use keyferry_proxy::{Configuration, Reloader, Settings, StartError};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::configuration::{self, Leniency};
@@ -39,12 +40,20 @@ impl Proxy {
             leniency: self.leniency,
             log: Log::to_stderr(document.log.level),
         });
+        raise_descriptor_limit();
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .map_err(|error| Failure::fatal(format!("the runtime cannot be started: {error}")))?
             .block_on(serve(document, file))
     }
+}
+
+/// Shells hand out 1,024 descriptors, and each tunnel may take two; the hard limit is what the operator grants.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // What is not granted is not there; the proxy counts its connections anyway.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 async fn serve(document: Document, file: Arc<File>) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::scope::credentials;
+use super::basic::credentials;
 use super::verdict::{Location, Plan, RequestHead, TunnelVerdict, Verdict};
 use super::{Destination, Placement, Policy, Scope, Secret};
 

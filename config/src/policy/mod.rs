@@ -4,6 +4,7 @@
 //! [`Destination`]; a tunnel makes it once and asks it for each request. The answer is a [`Verdict`]: a [`Plan`] or a [`Refusal`]
 //! whose [`Reason`] is the only source of codes, statuses and hints.
 
+mod basic;
 mod compile;
 mod destination;
 mod explain;
@@ -16,8 +17,10 @@ mod reason;
 mod rule;
 mod scope;
 mod secret;
+mod tunnel;
 mod verdict;
 
+pub use basic::decode_basic;
 pub use compile::{CompileError, Policy};
 pub use destination::{Destination, Scheme};
 pub use explain::{Explanation, SecretExplanation};
@@ -27,7 +30,7 @@ pub use host_index::HostPatternError;
 pub use placeholder::{Found, Placeholders, is_generated};
 pub use reason::Reason;
 pub use rule::RuleName;
-pub use scope::{Scope, decode_basic};
+pub use scope::Scope;
 pub use secret::{Placement, Replace, Secret};
 pub use verdict::{
     HeaderSwap, Hit, Location, Plan, Refusal, RequestHead, TargetPlace, TargetSwap, TunnelVerdict, Verdict,

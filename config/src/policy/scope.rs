@@ -1,26 +1,22 @@
 //! What a policy says about one destination, and through that about each request to it.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use http::header::{HOST, HeaderName, HeaderValue};
+use http::header::{HOST, HeaderName};
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
 use super::Reason;
+use super::basic::credentials;
 use super::compile::{Policy, RuleList};
 use super::destination::Destination;
 use super::host::Host;
 use super::path::{NormalPath, PathFault};
 use super::placeholder::Found;
-use super::rule::{CompiledRule, RuleName};
+use super::rule::CompiledRule;
 use super::secret::Replace;
-use super::verdict::{
-    HeaderSwap, Hit, Plan, Refusal, RequestHead, TargetPlace, TargetSwap, TunnelVerdict, Verdict,
-};
+use super::tunnel::{denied, host_refused, port_refused};
+use super::verdict::{HeaderSwap, Hit, Plan, Refusal, RequestHead, TargetPlace, TargetSwap, Verdict};
 use crate::document::{Action, Source};
 
 /// The rules and secrets of one policy that concern one destination.
@@ -53,66 +49,6 @@ struct ScopedSecret {
     secret: u32,
     allow: SmallVec<[u32; 2]>,
     deny: SmallVec<[u32; 2]>,
-}
-
-impl Policy {
-    /// Judges `CONNECT host:port`: granted when an allow rule matches host and port, whatever its methods and paths, and no deny
-    /// rule forbids all that the tunnel could carry. What flows inside is judged request by request.
-    pub fn decide_tunnel(&self, host: &Host, port: u16) -> TunnelVerdict {
-        let mut granted = None;
-        for list in &self.lists {
-            let hits = list.index.lookup(host);
-            let mut named = false;
-            let mut opened = None;
-            for rule in hits.iter().map(|&hit| &list.rules[hit as usize]) {
-                match rule.action {
-                    Action::Deny if rule.closes_tunnel(port) => {
-                        return TunnelVerdict::Refuse(denied(rule, host));
-                    }
-                    Action::Deny => {}
-                    Action::Allow => {
-                        named = true;
-                        if opened.is_none() && rule.opens_tunnel(port, &self.extra_ports) {
-                            opened = Some(&rule.name);
-                        }
-                    }
-                }
-            }
-            match opened {
-                Some(rule) => granted = granted.or(Some(rule)),
-                None if list.warn => {}
-                None => {
-                    if let Some(refusal) = self.by_default(host, port, named) {
-                        return TunnelVerdict::Refuse(refusal);
-                    }
-                }
-            }
-        }
-        if self.lists.is_empty()
-            && let Some(refusal) = self.by_default(host, port, false)
-        {
-            return TunnelVerdict::Refuse(refusal);
-        }
-        TunnelVerdict::Open(granted.cloned())
-    }
-
-    /// What `default_action` says of a tunnel that no rule opens.
-    fn by_default(&self, host: &Host, port: u16, named: bool) -> Option<Refusal> {
-        let usual = matches!(port, 443 | 80) || self.port_is_extra(port);
-        match self.default_action {
-            Action::Allow if usual => None,
-            Action::Allow => Some(port_refused(host, port)),
-            Action::Deny if named => Some(port_refused(host, port)),
-            Action::Deny => Some(host_refused(host)),
-        }
-    }
-
-    fn port_is_extra(&self, port: u16) -> bool {
-        match &self.extra_ports {
-            super::rule::ExtraPorts::Any => true,
-            super::rule::ExtraPorts::List(ports) => ports.contains(&port),
-        }
-    }
 }
 
 impl Scope {
@@ -362,10 +298,10 @@ impl Scope {
             if name == HOST {
                 continue;
             }
-            let (text, basic) = credentials(value);
+            let (text, mut basic) = credentials(value);
             let mut hits = self.resolve_in_header(name, &text, active)?;
-            let basic = basic && !hits.is_empty();
-            if hits.is_empty() {
+            if basic && hits.is_empty() {
+                basic = false;
                 // What decodes may still be a placeholder as it stands.
                 hits = self.resolve_in_header(name, value.as_bytes(), active)?;
             }
@@ -530,32 +466,6 @@ fn scoped_secrets(policy: &Policy, destination: &Destination) -> Vec<ScopedSecre
     secrets
 }
 
-/// Credentials as curl, git and Java write them, with or without padding (RFC 7617 section 2).
-const BASIC: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
-
-/// The text of a header value in which placeholders are looked for, and whether it was decoded from `Basic`.
-pub(super) fn credentials(value: &HeaderValue) -> (Cow<'_, [u8]>, bool) {
-    let bytes = value.as_bytes();
-    // The scheme's name is case-insensitive (RFC 9110 section 11.1).
-    if bytes.len() > 6
-        && bytes[..6].eq_ignore_ascii_case(b"basic ")
-        && let Some(decoded) = decode_basic(&bytes[6..])
-    {
-        return (Cow::Owned(decoded), true);
-    }
-    (Cow::Borrowed(bytes), false)
-}
-
-/// The `user:password` of `Basic` credentials, the scheme's name left out; none if they are not base64.
-pub fn decode_basic(encoded: &[u8]) -> Option<Vec<u8>> {
-    BASIC.decode(encoded.trim_ascii()).ok()
-}
-
 /// The name of the query parameter that the byte at `at` belongs to.
 fn parameter_at(target: &str, query_at: usize, at: usize) -> &str {
     let query = &target[query_at + 1..];
@@ -580,31 +490,4 @@ fn missing(text: &str) -> Refusal {
         Reason::PlaceholderMissing,
         format!("the placeholder {text} is required here, and the request does not hold it"),
     )
-}
-
-fn host_refused(host: &Host) -> Refusal {
-    Refusal::new(Reason::HostNotAllowed, format!("{host} is not allowed by any rule"))
-}
-
-fn port_refused(host: &Host, port: u16) -> Refusal {
-    Refusal::new(Reason::PortNotAllowed, format!("port {port} of {host} is not allowed by any rule"))
-}
-
-/// A deny rule matched: the reason is the narrowest thing that it names.
-fn denied(rule: &CompiledRule, host: &Host) -> Refusal {
-    let reason = if rule.names_paths() {
-        Reason::PathNotAllowed
-    } else if rule.names_methods() {
-        Reason::MethodNotAllowed
-    } else if rule.names_ports() {
-        Reason::PortNotAllowed
-    } else {
-        Reason::HostNotAllowed
-    };
-    let RuleName(name) = &rule.name;
-    Refusal {
-        reason,
-        message: format!("{name} denies this request to {host}"),
-        rule: Some(rule.name.clone()),
-    }
 }

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::prefixed::Prefixed;
@@ -86,7 +87,7 @@ where
 
 /// Serves HTTP/2. A client that says nothing at first, or for long while nothing is open, is sent away.
 pub(crate) async fn serve_h2<IO, F>(
-    plane: &DataPlane,
+    plane: &Arc<DataPlane>,
     io: IO,
     serve: impl Fn(Arrival) -> F,
 ) -> Result<(), hyper::Error>
@@ -107,7 +108,7 @@ where
             Ok::<_, Infallible>(response.map(|inner| Answer { inner, _answering: arrived.answering }))
         }
     });
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let connection = http2::Builder::new(Streams(Arc::clone(plane)))
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
@@ -123,6 +124,19 @@ where
     }
     connection.as_mut().graceful_shutdown();
     connection.await
+}
+
+/// Runs the streams of an HTTP/2 connection as tasks that draining waits for: each has a record to write.
+#[derive(Clone)]
+struct Streams(Arc<DataPlane>);
+
+impl<F> Executor<F> for Streams
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        self.0.drain.spawn(stream);
+    }
 }
 
 /// A response body; while it lives, its connection is not idle.

@@ -1,5 +1,6 @@
 //! Where connections come in.
 
+mod admission;
 mod connection;
 mod inside;
 mod operators;
@@ -8,6 +9,7 @@ mod progress;
 mod socket;
 mod tunnel;
 
+pub(crate) use admission::Admission;
 use connection::{Arrival, serve_h1, serve_h2};
 pub(crate) use operators::serve_operators;
 pub(crate) use socket::{Bound, bind};

@@ -5,18 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONNECTION;
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use keyferry_config::policy::{Host, Refusal, RuleName, TunnelVerdict};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::admission::{Admitted, Entry};
 use super::{Bound, inside, serve_h1};
 use crate::audit::{Mode, Target};
 use crate::body::ResponseBody;
 use crate::data_plane::DataPlane;
 use crate::exchange::exchange;
+use crate::guard::Fault;
 use crate::guard::request::{absolute_form, connect_target};
 use crate::refusal;
 use crate::session::{Route, Session, Tunnel};
@@ -36,7 +39,15 @@ pub(crate) async fn accept(plane: Arc<DataPlane>, bound: Bound, closed: Cancella
             Ok((tcp, remote)) => {
                 // Without it the last bytes of each response wait for an acknowledgement.
                 let _ = tcp.set_nodelay(true);
-                plane.drain.spawn(serve(Arc::clone(&plane), tcp, remote));
+                match plane.admission.enter(remote.ip()) {
+                    Entry::Admitted(admitted) => {
+                        plane.drain.spawn(serve(Arc::clone(&plane), tcp, remote, Arc::new(admitted)));
+                    }
+                    Entry::Refused(admitted, refusal) => {
+                        plane.drain.spawn(turn_away(Arc::clone(&plane), tcp, remote, admitted, refusal));
+                    }
+                    Entry::Dropped => {}
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -46,13 +57,15 @@ pub(crate) async fn accept(plane: Arc<DataPlane>, bound: Bound, closed: Cancella
     }
 }
 
-async fn serve(plane: Arc<DataPlane>, tcp: TcpStream, remote: SocketAddr) {
+/// A tunnel keeps its connection's `admitted`.
+async fn serve(plane: Arc<DataPlane>, tcp: TcpStream, remote: SocketAddr, admitted: Arc<Admitted>) {
     let result = serve_h1(&plane, tcp, true, |arrival| {
         let principal = plane.generation.load().identity.nobody();
         let session = Session { plane: Arc::clone(&plane), remote, principal };
+        let admitted = Arc::clone(&admitted);
         async {
             match arrival {
-                Ok(request) => answer(session, request).await,
+                Ok(request) => answer(session, request, admitted).await,
                 Err(fault) => session.refuse_fault(fault, None, None),
             }
         }
@@ -62,21 +75,52 @@ async fn serve(plane: Arc<DataPlane>, tcp: TcpStream, remote: SocketAddr) {
     }
 }
 
+/// Answers what a connection asks for that is one too many.
+async fn turn_away(
+    plane: Arc<DataPlane>,
+    tcp: TcpStream,
+    remote: SocketAddr,
+    _counted: Admitted,
+    refusal: Refusal,
+) {
+    let answered = serve_h1(&plane, tcp, true, |arrival| {
+        let principal = plane.generation.load().identity.nobody();
+        let session = Session { plane: Arc::clone(&plane), remote, principal };
+        let method = arrival.ok().map(|request| request.method().clone());
+        let fault = Fault { refusal: refusal.clone(), method };
+        async move {
+            let mut response = session.refuse_fault(fault, None, None);
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response
+        }
+    });
+    // Whether it waits for the answer is its own affair.
+    let _ = answered.await;
+}
+
 /// One request to the proxy itself.
-async fn answer(mut session: Session, request: Request<Incoming>) -> Response<ResponseBody> {
+async fn answer(
+    mut session: Session,
+    request: Request<Incoming>,
+    admitted: Arc<Admitted>,
+) -> Response<ResponseBody> {
     match session.plane.generation.load().identity.of(request.headers()) {
         Ok(principal) => session.principal = principal,
         Err(refusal) => return refuse(&session, &refusal, &request.into_parts().0),
     }
     if request.method() == Method::CONNECT {
-        connect(session, request)
+        connect(session, request, admitted)
     } else {
         forward(&session, request).await
     }
 }
 
 /// CONNECT: the tunnel is granted or refused by host and port; what flows inside is judged there.
-fn connect(session: Session, mut request: Request<Incoming>) -> Response<ResponseBody> {
+fn connect(
+    session: Session,
+    mut request: Request<Incoming>,
+    admitted: Arc<Admitted>,
+) -> Response<ResponseBody> {
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, _) = request.into_parts();
     let granted = connect_target(&parts).and_then(|(host, port)| {
@@ -107,6 +151,7 @@ fn connect(session: Session, mut request: Request<Incoming>) -> Response<Respons
         if let Ok(upgraded) = upgrade.await {
             inside::run(tunnel, upgraded).await;
         }
+        drop(admitted);
     });
     Response::new(ResponseBody::own(Bytes::new(), None))
 }
