@@ -105,7 +105,8 @@ async fn carry(
         let (parts, body) = secrets::apply(&plan, bound, parts, target, body, recorder).await?;
         let request = Request::from_parts(parts, body);
         match websocket {
-            Some(handshake) => shake_hands(handshake, route, bound, &open, request, recorder).await,
+            // Boxed like every way that few requests take: the future of each request would hold room for it, and be moved with it.
+            Some(handshake) => Box::pin(shake_hands(handshake, route, bound, &open, request, recorder)).await,
             None => send(route, bound, request, recorder).await,
         }
     };
@@ -258,5 +259,24 @@ async fn within<T>(
                 return Err(Refusal::new(Reason::UpstreamTimeout, message));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of what `of` returns.
+    fn size_of_future<F>(
+        _of: impl Fn(&'static Session, &'static Route, Option<Around<'static>>, Request<Incoming>) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_future_of_a_request_has_no_room_for_what_few_requests_do() {
+        // It is moved with every request; a WebSocket handshake or a dial inside it would make it 40 KB.
+        let size = size_of_future(exchange);
+        assert!(size < 8 * 1024, "{size} bytes");
     }
 }

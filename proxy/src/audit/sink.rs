@@ -19,6 +19,8 @@ use super::Entry;
 const CAPACITY: usize = 65_536;
 /// Records written with one system call.
 const BATCH: usize = 256;
+/// How long the writer sleeps after a batch: a request that finishes meanwhile wakes nobody, which costs more than its record.
+const NAP: Duration = Duration::from_millis(2);
 /// How long the writer waits before it tries a failing sink again.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -167,6 +169,9 @@ fn write_all(mut queue: mpsc::Receiver<Line>, mut sink: Box<dyn Write + Send>, h
             }
         }
         write_or_wait(&mut *sink, &lines, health);
+        if !ended {
+            std::thread::sleep(NAP);
+        }
     }
 }
 

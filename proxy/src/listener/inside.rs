@@ -21,6 +21,8 @@ use crate::tls::client_hello::{self, Accepted};
 /// From the answer to CONNECT to the end of the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
+// Each phase of a tunnel is boxed: it lives in one allocation of its own size, and the phases before it are gone when it runs.
+
 /// Serves a tunnel until it ends, is drained, or a new policy closes it.
 pub(super) async fn run(tunnel: Tunnel, upgraded: Upgraded) {
     let open = Arc::clone(&tunnel.open);
@@ -35,9 +37,9 @@ async fn unwrap(tunnel: Tunnel, upgraded: Upgraded) {
     match upgraded.downcast::<TokioIo<Wire<Progress<TcpStream>>>>() {
         Ok(parts) => {
             let (held, tcp) = parts.io.into_inner().into_inner();
-            inspect(tunnel, Prefixed::new(held.freeze(), tcp.into_inner())).await;
+            Box::pin(inspect(tunnel, Prefixed::new(held.freeze(), tcp.into_inner()))).await;
         }
-        Err(upgraded) => inspect(tunnel, Prefixed::new(Bytes::new(), TokioIo::new(upgraded))).await,
+        Err(upgraded) => Box::pin(inspect(tunnel, Prefixed::new(Bytes::new(), TokioIo::new(upgraded)))).await,
     }
 }
 
@@ -47,7 +49,7 @@ where
 {
     let plane = Arc::clone(&tunnel.session.plane);
     let opened = tokio::select! {
-        opened = tokio::time::timeout(HANDSHAKE, open(&tunnel, io)) => opened.unwrap_or_else(|_| {
+        opened = tokio::time::timeout(HANDSHAKE, Box::pin(open(&tunnel, io))) => opened.unwrap_or_else(|_| {
             let message = format!("the TLS handshake took longer than {} s", HANDSHAKE.as_secs());
             Opened::Failed(Refusal::new(Reason::RequestTimeout, message), None)
         }),
@@ -56,9 +58,9 @@ where
     match opened {
         Opened::Tls(accepted) => {
             let Accepted { stream, sni, is_h2 } = *accepted;
-            serve(tunnel, Scheme::Https, sni, stream, is_h2).await;
+            Box::pin(serve(tunnel, Scheme::Https, sni, stream, is_h2)).await;
         }
-        Opened::Plain(io) => serve(tunnel, Scheme::Http, None, io, false).await,
+        Opened::Plain(io) => Box::pin(serve(tunnel, Scheme::Http, None, io, false)).await,
         Opened::Failed(refusal, sni) => tunnel.fail(&refusal, sni.as_deref()),
         Opened::Nothing => {}
     }
@@ -118,8 +120,11 @@ where
             }
         }
     };
-    let ended =
-        if is_h2 { serve_h2(&plane, io, serve).await } else { serve_h1(&plane, io, false, serve).await };
+    let ended = if is_h2 {
+        Box::pin(serve_h2(&plane, io, serve)).await
+    } else {
+        Box::pin(serve_h1(&plane, io, false, serve)).await
+    };
     if let Err(error) = ended {
         tracing::debug!(%error, target = &*inside.0.target, "a tunnel ended with an error");
     }

@@ -111,7 +111,7 @@ async fn answer(
     if request.method() == Method::CONNECT {
         connect(session, request, admitted)
     } else {
-        forward(&session, request).await
+        Box::pin(forward(&session, request)).await
     }
 }
 

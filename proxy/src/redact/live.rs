@@ -30,7 +30,7 @@ impl LiveRedactor {
             let handle = &generation.secrets[number as usize];
             if handle.current().is_none() {
                 // A value that cannot be had went nowhere from here; the handle logs why.
-                let _ = handle.value().await;
+                let _ = Box::pin(handle.value()).await;
             }
         }
         let latest = || scope.redacted_secrets().map(|number| generation.secrets[number as usize].latest());

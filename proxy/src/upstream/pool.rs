@@ -118,7 +118,7 @@ impl Pool {
         loop {
             let (mut lease, kept) = match slot.kept().await {
                 Some(lease) => (lease, true),
-                None => self.fresh(slot, exempt).await?,
+                None => Box::pin(self.fresh(slot, exempt)).await?,
             };
             adapt(&mut request, lease.protocol());
             let mut unsent = match lease.try_send(request).await {
@@ -186,18 +186,8 @@ impl Slot {
         // By index: a connection that is not ready is passed over, and the next one tried.
         for nth in 0.. {
             let mut lease = self.take(nth)?;
-            let ready = match &mut lease.sender {
-                Sender::H1(sender) if sender.is_ready() => true,
-                Sender::H1(sender) => {
-                    tokio::time::timeout(PATIENCE, sender.ready()).await.is_ok_and(|ready| ready.is_ok())
-                }
-                Sender::H2(sender, _) if sender.is_ready() => true,
-                // All the streams that the upstream grants are in use, or it is gone.
-                Sender::H2(sender, _) => {
-                    tokio::time::timeout(PATIENCE, sender.ready()).await.is_ok_and(|ready| ready.is_ok())
-                }
-            };
-            if ready {
+            // It mostly is. If not, its last response has just ended, all its streams are in use, or the upstream is gone.
+            if lease.is_ready() || Box::pin(lease.becomes_ready()).await {
                 return Some(lease);
             }
         }
@@ -234,6 +224,23 @@ impl Lease {
             Sender::H1(_) => Protocol::H1,
             Sender::H2(..) => Protocol::H2,
         }
+    }
+
+    fn is_ready(&self) -> bool {
+        match &self.sender {
+            Sender::H1(sender) => sender.is_ready(),
+            Sender::H2(sender, _) => sender.is_ready(),
+        }
+    }
+
+    async fn becomes_ready(&mut self) -> bool {
+        let ready = async {
+            match &mut self.sender {
+                Sender::H1(sender) => sender.ready().await,
+                Sender::H2(sender, _) => sender.ready().await,
+            }
+        };
+        tokio::time::timeout(PATIENCE, ready).await.is_ok_and(|ready| ready.is_ok())
     }
 
     async fn try_send(

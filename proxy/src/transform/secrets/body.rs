@@ -34,7 +34,7 @@ pub(super) async fn apply(
     }
     let swap = match plan.body.is_empty() {
         true => None,
-        false => Some(swap_for(plan, scope, generation, headers, recorder).await?),
+        false => Some(Box::pin(swap_for(plan, scope, generation, headers, recorder)).await?),
     };
     let Some(unread) = body.take() else { return Ok(RequestBody::empty()) };
     let flow = recorder.count_request_body();
@@ -42,7 +42,7 @@ pub(super) async fn apply(
     let limit = generation.limits.held_body.unwrap_or(HELD_WITHOUT_LIMIT);
     headers.remove(TRANSFER_ENCODING);
     headers.remove(CONTENT_LENGTH);
-    match hold(RequestBody::swapped(unread, flow, swap), limit).await? {
+    match Box::pin(hold(RequestBody::swapped(unread, flow, swap), limit)).await? {
         Held::Whole(bytes) => {
             headers.insert(CONTENT_LENGTH, bytes.len().into());
             Ok(RequestBody::Whole(Full::new(bytes)))

@@ -48,7 +48,7 @@ async fn value(
     let handle = &generation.secrets[number as usize];
     let error = match handle.current() {
         Some(value) => return Ok(Some(value)),
-        None => match handle.value().await {
+        None => match Box::pin(handle.value()).await {
             Ok(value) => return Ok(Some(value)),
             Err(error) => error,
         },
