@@ -13,7 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("keyferry-dial", &["config"]),
     ("keyferry-config", &[]),
 ];
-const KNOW_ALL: &[&str] = &["keyferry", "keyferry-tests"];
+const KNOW_ALL: &[&str] = &["keyferry", "keyferry-benches", "keyferry-tests"];
 
 #[test]
 fn crates_depend_on_each_other_only_as_the_architecture_says() {
