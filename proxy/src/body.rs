@@ -194,6 +194,9 @@ impl RequestStream {
                 return Poll::Ready(Ok(Some(Bytes::new())));
             }
         }
+        if self.flow.poll_cut(cx) {
+            return Poll::Ready(Err(BodyError::Aborted));
+        }
         while ready!(self.ticks.poll_tick(cx)) < REQUEST_PROGRESS {}
         Poll::Ready(Err(BodyError::Stalled(REQUEST_PROGRESS)))
     }

@@ -55,10 +55,14 @@ async fn a_declined_upgrade_leaves_its_connection_to_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_early_answer_does_not_lend_a_busy_connection_to_the_next_request() {
-    let origin = RawOrigin::start("api.example", async |mut connection: RawConnection| {
-        // Answers before the body has come.
-        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly").await;
-        let _ = connection.receive_all().await;
+    let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    let origin = RawOrigin::start("api.example", move |mut connection: RawConnection| {
+        let ended = ended.clone();
+        async move {
+            // Answers before the body has come.
+            connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly").await;
+            let _ = ended.send(connection.receive_all().await);
+        }
     })
     .await;
     let proxy = Proxy::builder(KEYFERRY).allow(&["api.example"]).route_raw(&origin).start().await;
@@ -67,6 +71,10 @@ async fn an_early_answer_does_not_lend_a_busy_connection_to_the_next_request() {
     let request =
         format!("POST /slow HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 1000000\r\n\r\n0123456789");
     assert_eq!(tunnel::exchange(&mut slow, request).await.body, b"early");
+    // The exchange is over, so its connection is, and nothing that the client still sends goes out on it.
+    let rest = tokio::time::timeout(Duration::from_secs(10), ends.recv()).await.expect("the connection ends");
+    let _ = slow.write_all(b"more of the body").await;
+    assert!(!rest.expect("an end").windows(4).any(|bytes| bytes == b"more"));
 
     let sandbox = Sandbox::of(&proxy);
     let next = tokio::time::timeout(Duration::from_secs(20), sandbox.fetch([origin.url("/next")])).await;

@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Context;
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::task::AtomicWaker;
 use http::Method;
 use keyferry_config::policy::{Destination, Host, Location, Policy, Reason, Refusal, RuleName};
 use keyferry_contract::audit::{
@@ -119,6 +121,7 @@ pub(crate) struct Flow {
     broken: AtomicBool,
     ended: AtomicBool,
     cut: AtomicBool,
+    waker: AtomicWaker,
     swapped: Mutex<SmallVec<[u32; 1]>>,
 }
 
@@ -145,11 +148,18 @@ impl Flow {
 
     /// The exchange is over: what is not read yet is not sent any more.
     fn cut(&self) {
-        self.cut.store(true, Ordering::Relaxed);
+        self.cut.store(true, Ordering::Release);
+        self.waker.wake();
     }
 
     pub(crate) fn is_cut(&self) -> bool {
-        self.cut.load(Ordering::Relaxed)
+        self.cut.load(Ordering::Acquire)
+    }
+
+    /// Whether no more of it is sent; if it still is, whoever waits for the client hears when that changes.
+    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> bool {
+        self.waker.register(cx.waker());
+        self.is_cut()
     }
 
     /// The client went away in the middle of it.
