@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use keyferry_config::policy::Policy;
-use keyferry_source::SecretHandle;
+use keyferry_source::{FetchCounts, SecretHandle};
 
 use crate::audit::{Audit, RequestIds};
 use crate::drain::Drain;
 use crate::identity::Identity;
 use crate::listener::Admission;
 use crate::open::OpenTunnels;
+use crate::telemetry::Telemetry;
 use crate::tls::LeafCache;
 use crate::upstream::Pool;
 
@@ -23,6 +24,8 @@ pub(crate) struct DataPlane {
     pub(crate) open: OpenTunnels,
     pub(crate) admission: Admission,
     pub(crate) drain: Drain,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) fetches: Arc<FetchCounts>,
 }
 
 /// Everything that one document says. A request keeps the generation that it began with (invariant 11).

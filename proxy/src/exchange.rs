@@ -1,7 +1,7 @@
 //! One request, from the sandbox to the upstream and back.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{COOKIE, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
@@ -21,7 +21,7 @@ use crate::redact::{Scan, narrow_request, scan_fields};
 use crate::refusal;
 use crate::session::{Around, Bound, Route, Session};
 use crate::transform::secrets;
-use crate::upstream::Lease;
+use crate::upstream::{Approach, Lease, Phase};
 use crate::websocket;
 
 /// Carries one request out; the answer is the upstream's, or our refusal.
@@ -38,6 +38,7 @@ pub(crate) async fn exchange(
         Err(refusal) => return refusal::respond_unrecorded(&refusal),
     };
     route.describe(recorder.entry());
+    recorder.under_way();
     let is_head = parts.method == Method::HEAD;
     // hyper asks for a body that waits for `100 Continue` as soon as it is read; one that is refused must not be asked for (T35).
     let waits = parts.headers.contains_key(EXPECT);
@@ -133,10 +134,23 @@ async fn send(
     let Bound { generation, scope, .. } = bound;
     let slot = bound.slot(route);
     let flow = recorder.request_flow();
-    let sent = generation.pool.send(slot, scope.exempt_networks(), request, |request, protocol| {
-        adapt(request, protocol, route);
-    });
-    let (response, lease) = within(generation.limits.response_head, flow.as_deref(), sent).await?;
+    let approach = Approach::new();
+    let sent =
+        generation.pool.send(slot, scope.exempt_networks(), request, &approach, |request, protocol| {
+            adapt(request, protocol, route);
+        });
+    let limit = generation.limits.response_head;
+    let (response, lease) = match within(limit, flow.as_deref(), sent).await {
+        Some(answered) => answered?,
+        None => {
+            let phase = approach.phase();
+            recorder.telemetry().metrics.failed(phase);
+            let message = format!("{} within {} s", phase.overdue(), limit.as_secs_f64());
+            return Err(Refusal::new(Reason::UpstreamTimeout, message));
+        }
+    };
+    let waited_from = approach.dialled().map_or(recorder.started(), |dialled| dialled.ended);
+    recorder.telemetry().metrics.took(Phase::Header, Instant::now().duration_since(waited_from));
     respond(bound, response, lease, recorder).await
 }
 
@@ -241,23 +255,16 @@ async fn respond(
 }
 
 /// Waits for the head of the response, `limit` from the moment at which the request is sent or its body stands still.
-async fn within<T>(
-    limit: Duration,
-    flow: Option<&Flow>,
-    sent: impl Future<Output = Result<T, Refusal>>,
-) -> Result<T, Refusal> {
+async fn within<T>(limit: Duration, flow: Option<&Flow>, sent: impl Future<Output = T>) -> Option<T> {
     let mut sent = std::pin::pin!(sent);
     let mut seen = 0;
     loop {
         if let Ok(result) = tokio::time::timeout(limit, sent.as_mut()).await {
-            return result;
+            return Some(result);
         }
         match flow.map(Flow::bytes) {
             Some(bytes) if bytes != seen => seen = bytes,
-            Some(_) | None => {
-                let message = format!("the upstream sent no response within {} s", limit.as_secs_f64());
-                return Err(Refusal::new(Reason::UpstreamTimeout, message));
-            }
+            Some(_) | None => return None,
         }
     }
 }

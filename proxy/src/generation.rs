@@ -15,6 +15,7 @@ use crate::audit::{Audit, AuditTarget, Writer};
 use crate::data_plane::{Generation, Limits};
 use crate::identity::{Credentials, Identity};
 use crate::start::StartError;
+use crate::telemetry::Telemetry;
 use crate::tls::{Authority, LeafCache, LeafSettings, UpstreamTls};
 use crate::upstream::{Connector, Pool};
 
@@ -24,6 +25,7 @@ pub(crate) struct Builder {
     pub(crate) sources: Sources,
     /// The addresses that nothing may dial.
     pub(crate) own: OwnListeners,
+    telemetry: Arc<Telemetry>,
     before: Option<Built>,
     /// Of audit logs that may still have records to write.
     pub(crate) writers: Vec<Writer>,
@@ -70,8 +72,8 @@ struct PoolOrigin {
 }
 
 impl Builder {
-    pub(crate) fn new(sources: Sources) -> Self {
-        Self { sources, own: OwnListeners::default(), before: None, writers: Vec::new() }
+    pub(crate) fn new(sources: Sources, own: OwnListeners, telemetry: Arc<Telemetry>) -> Self {
+        Self { sources, own, telemetry, before: None, writers: Vec::new() }
     }
 
     /// Builds what `document` says. Until [`Builder::commit`], nothing of it is in force.
@@ -143,7 +145,10 @@ impl Builder {
         let origin = LeafOrigin { fingerprint, capacity: settings.capacity, lifetime: settings.lifetime };
         let it = match Made::again(self.before.as_ref().map(|before| &before.leafs), &origin) {
             Some(leafs) => leafs,
-            None => Arc::new(LeafCache::new(authority, settings)?),
+            None => {
+                let counters = self.telemetry.metrics.leafs.clone();
+                Arc::new(LeafCache::new(authority, settings)?.counted(counters))
+            }
         };
         Ok(Made { of: origin, it })
     }
@@ -166,7 +171,7 @@ impl Builder {
         let resolver =
             Resolver::new(ResolverOptions { upstream: origin.resolver, ..ResolverOptions::default() });
         let dialer = Dialer::new(guard, resolver, self.own.clone());
-        let pool = Arc::new(Pool::new(Connector { dialer, tls }));
+        let pool = Arc::new(Pool::new(Connector { dialer, tls, telemetry: Arc::clone(&self.telemetry) }));
         tokio::spawn(Pool::sweep(Arc::downgrade(&pool)));
         Ok(Made { of: origin, it: pool })
     }

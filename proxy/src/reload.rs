@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use keyferry_config::document::{Document, ListenAddr};
+use keyferry_dial::OwnListeners;
 use keyferry_source::{SecretValue, Sources};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,7 @@ use crate::listener::{self, Admission, Bound};
 use crate::management;
 use crate::open::OpenTunnels;
 use crate::start::{Configuration, Settings, StartError};
+use crate::telemetry::Telemetry;
 
 /// Puts documents in force. Clones are handles to the same.
 #[derive(Clone, Debug)]
@@ -92,7 +94,11 @@ pub enum ReloadError {
 impl Reloader {
     pub(crate) async fn start(settings: Settings) -> Result<Self, StartError> {
         let Settings { document, configuration, environment } = settings;
-        let mut builder = Builder::new(Sources::new(environment));
+        let own = OwnListeners::default();
+        let telemetry = Arc::new(Telemetry::new());
+        let sources = Sources::new(environment);
+        let fetches = sources.fetch_counts();
+        let mut builder = Builder::new(sources, own, Arc::clone(&telemetry));
         let (generation, candidate) = builder.build(&document).await?;
         let management_key = management_key(&builder, &document).await?;
         let bound = bind_missing(&document, &HashMap::new())?;
@@ -111,6 +117,8 @@ impl Reloader {
             open: OpenTunnels::default(),
             admission: Admission::default(),
             drain: Drain::default(),
+            telemetry,
+            fetches,
         });
         let state = State { builder, listeners: HashMap::new(), drain_timeout: document.proxy.drain_timeout };
         let shared = Shared {
@@ -138,6 +146,8 @@ impl Reloader {
         let reloaded = self.try_reload(&mut state).await;
         let now = SystemTime::now();
         let before = self.0.status.load();
+        let reloads = &self.0.plane.telemetry.metrics.reloads;
+        if reloaded.is_ok() { &reloads.ok } else { &reloads.failed }.inc();
         let status = match &reloaded {
             Ok(reloaded) => {
                 tracing::info!(
@@ -155,6 +165,10 @@ impl Reloader {
         };
         self.0.status.store(Arc::new(status));
         reloaded
+    }
+
+    pub(crate) fn plane(&self) -> &DataPlane {
+        &self.0.plane
     }
 
     pub(crate) fn status(&self) -> Arc<Status> {
@@ -210,7 +224,7 @@ impl Reloader {
                     plane.drain.spawn(listener::accept(Arc::clone(&plane), bound, closed.clone()));
                 }
                 Listener::Metrics(_) => {
-                    tokio::spawn(admin::serve(plane, bound, closed.clone()));
+                    tokio::spawn(admin::serve(self.clone(), bound, closed.clone()));
                 }
                 Listener::Management(_) => {
                     tokio::spawn(management::serve(self.clone(), bound, closed.clone()));

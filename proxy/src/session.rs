@@ -16,6 +16,7 @@ use crate::audit::{Entry, Mode, Permit, Recorder, Target};
 use crate::body::ResponseBody;
 use crate::data_plane::{DataPlane, Generation, Protocol};
 use crate::guard::Fault;
+use crate::metrics::Active;
 use crate::open::OpenTunnel;
 use crate::redact::{LiveRedactor, Redactor};
 use crate::refusal;
@@ -38,6 +39,7 @@ pub(crate) struct Tunnel {
     pub(crate) target: Arc<str>,
     pub(crate) open: Arc<OpenTunnel>,
     record: Mutex<Option<Recorder>>,
+    _active: Active,
 }
 
 /// One destination with all that is needed to send requests to it; made once per tunnel.
@@ -109,14 +111,17 @@ impl Session {
         around: Option<Around<'_>>,
     ) -> Result<Recorder, Refusal> {
         let reserved = around.and_then(|around| around.tunnel.reserved());
-        let Some(permit) = reserved.or_else(|| generation.audit.reserve()) else { return Err(audit_full()) };
+        let Some(permit) = reserved.or_else(|| generation.audit.reserve()) else {
+            self.plane.telemetry.metrics.unrecorded(Reason::AuditFull);
+            return Err(audit_full());
+        };
         let mut entry = self.entry(method, Mode::Plain);
         entry.generation = generation.policy.generation();
         if let Some(around) = around {
             entry.tunnel = Some(Arc::clone(&around.tunnel.target));
             entry.sni = around.sni.cloned();
         }
-        Ok(Recorder::new(entry, permit))
+        Ok(Recorder::new(entry, permit, Arc::clone(&self.plane.telemetry)))
     }
 
     fn entry(&self, method: Option<Method>, mode: Mode) -> Entry {
@@ -155,7 +160,8 @@ impl Tunnel {
     pub(crate) fn new(session: Session, host: Host, port: u16, recorder: Recorder) -> Self {
         let target = format!("{host}:{port}").into();
         let open = session.plane.open.register(Some((host.clone(), port)));
-        Self { session, host, port, target, open, record: Mutex::new(Some(recorder)) }
+        let _active = session.plane.telemetry.metrics.tunnel();
+        Self { session, host, port, target, open, record: Mutex::new(Some(recorder)), _active }
     }
 
     /// The answer to a CONNECT that a policy no longer grants which came while it was judged.

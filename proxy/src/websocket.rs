@@ -165,7 +165,9 @@ impl Switch {
         recorder.entry().status = Some(StatusCode::SWITCHING_PROTOCOLS.as_u16());
         recorder.announce(&bound.generation.audit);
         let Self { client, upstream, mut headers } = self;
+        let active = plane.telemetry.metrics.websocket();
         plane.drain.spawn(async move {
+            let _active = active;
             let traffic = Traffic::default();
             let relayed = async {
                 match tokio::try_join!(client, upstream) {

@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod authority;
 pub mod dns;
+pub mod exposition;
 pub mod git_server;
 pub mod http1;
 pub mod origin;

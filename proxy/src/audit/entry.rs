@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 use super::Permit;
 use crate::data_plane::Protocol;
 use crate::open::OpenExchange;
+use crate::telemetry::Telemetry;
 
 /// Everything that a record says, in the form in which it is cheap to gather; the writer makes the record of it.
 #[derive(Debug, Clone)]
@@ -177,12 +178,16 @@ pub(crate) struct Recorder {
     open: Option<Arc<OpenExchange>>,
     policy: Option<Arc<Policy>>,
     finished: bool,
+    telemetry: Arc<Telemetry>,
+    under_way: bool,
 }
 
 impl Recorder {
-    pub(crate) fn new(entry: Entry, permit: Permit) -> Self {
+    pub(crate) fn new(entry: Entry, permit: Permit, telemetry: Arc<Telemetry>) -> Self {
         Self {
             entry: Some((entry, permit)),
+            telemetry,
+            under_way: false,
             started: Instant::now(),
             request_body: None,
             open: None,
@@ -193,6 +198,22 @@ impl Recorder {
 
     pub(crate) fn entry(&mut self) -> &mut Entry {
         &mut self.entry.as_mut().expect("only drop takes the entry").0
+    }
+
+    /// When its request arrived.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    pub(crate) fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    /// It is a request that goes somewhere, and counts as active until it ends; a CONNECT does not.
+    pub(crate) fn under_way(&mut self) {
+        if !std::mem::replace(&mut self.under_way, true) {
+            self.telemetry.metrics.requests_active.inc();
+        }
     }
 
     /// It was allowed by `policy`: from here on a new one may end it.
@@ -263,14 +284,18 @@ impl Recorder {
         let mut open = self.entry().clone();
         open.message = Message::RequestOpen;
         open.duration = elapsed;
-        if let Some(permit) = audit.reserve() {
-            permit.send(open);
+        match audit.reserve() {
+            Some(permit) => permit.send(open),
+            None => self.telemetry.metrics.audit_dropped.inc(),
         }
     }
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
+        if self.under_way {
+            self.telemetry.metrics.requests_active.dec();
+        }
         let Some((mut entry, permit)) = self.entry.take() else { return };
         entry.duration = self.started.elapsed();
         if let Some(flow) = &self.request_body {
@@ -298,6 +323,7 @@ impl Drop for Recorder {
             // Whatever was answered, nobody read it.
             (entry.reason, entry.status) = (None, None);
         }
+        self.telemetry.ended(&entry);
         permit.send(entry);
     }
 }

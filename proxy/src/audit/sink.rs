@@ -71,7 +71,17 @@ enum Line {
 #[derive(Debug, Default)]
 struct Health {
     failing: AtomicBool,
+    stalls: AtomicU64,
     refused: AtomicU64,
+}
+
+/// The queue, as it is at a moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Queue {
+    pub(crate) taken: usize,
+    pub(crate) capacity: usize,
+    /// How often the sink began to fail.
+    pub(crate) stalls: u64,
 }
 
 /// A place in the queue.
@@ -118,6 +128,13 @@ impl Audit {
             self.health.refused.fetch_add(1, Ordering::Relaxed);
         }
         permit
+    }
+
+    /// How full the queue is.
+    pub(crate) fn queue(&self) -> Queue {
+        let capacity = self.queue.max_capacity();
+        let stalls = self.health.stalls.load(Ordering::Relaxed);
+        Queue { taken: capacity - self.queue.capacity(), capacity, stalls }
     }
 
     /// Why the sink is not well, if it is not.
@@ -197,6 +214,7 @@ fn write_or_wait(sink: &mut dyn Write, mut lines: &[u8], health: &Health) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => {
                 if !health.failing.swap(true, Ordering::Relaxed) {
+                    health.stalls.fetch_add(1, Ordering::Relaxed);
                     tracing::error!(%error, "the audit sink cannot be written; new requests are refused once its queue is full");
                 }
             }

@@ -39,14 +39,17 @@ pub(crate) async fn accept(plane: Arc<DataPlane>, bound: Bound, closed: Cancella
             Ok((tcp, remote)) => {
                 // Without it the last bytes of each response wait for an acknowledgement.
                 let _ = tcp.set_nodelay(true);
+                let connections = &plane.telemetry.metrics.connections;
                 match plane.admission.enter(remote.ip()) {
                     Entry::Admitted(admitted) => {
+                        connections.accepted.inc();
                         plane.drain.spawn(serve(Arc::clone(&plane), tcp, remote, Arc::new(admitted)));
                     }
                     Entry::Refused(admitted, refusal) => {
+                        connections.refused.inc();
                         plane.drain.spawn(turn_away(Arc::clone(&plane), tcp, remote, admitted, refusal));
                     }
-                    Entry::Dropped => {}
+                    Entry::Dropped => connections.dropped.inc(),
                 }
             }
             Err(error) => {
