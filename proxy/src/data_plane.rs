@@ -39,6 +39,8 @@ pub(crate) struct Generation {
     pub(crate) pool: Arc<Pool>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) limits: Limits,
+    /// `proxy.propagate_trace`.
+    pub(crate) propagate_trace: bool,
 }
 
 /// How much and how long.

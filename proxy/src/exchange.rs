@@ -20,6 +20,7 @@ use crate::open::OpenExchange;
 use crate::redact::{Scan, narrow_request, scan_fields};
 use crate::refusal;
 use crate::session::{Around, Bound, Route, Session};
+use crate::trace;
 use crate::transform::secrets;
 use crate::upstream::{Approach, Lease, Phase};
 use crate::websocket;
@@ -32,13 +33,20 @@ pub(crate) async fn exchange(
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let bound = route.bound(&session.plane);
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let mut recorder = match session.recorder(&bound.generation, &parts, around) {
         Ok(recorder) => recorder,
         Err(refusal) => return refusal::respond_unrecorded(&refusal),
     };
     route.describe(recorder.entry());
     recorder.under_way();
+    recorder.traced(trace::begin(
+        &mut parts.headers,
+        bound.generation.propagate_trace,
+        session.plane.telemetry.sampler(),
+        around.and_then(|around| around.tunnel.context()),
+        recorder.started(),
+    ));
     let is_head = parts.method == Method::HEAD;
     // hyper asks for a body that waits for `100 Continue` as soon as it is read; one that is refused must not be asked for (T35).
     let waits = parts.headers.contains_key(EXPECT);
@@ -92,6 +100,9 @@ async fn carry(
     let plan = decide(&bound.scope, &parts, &target)?;
     recorder.entry().rule = plan.rule.clone();
     recorder.entry().warned = plan.warned;
+    if let Some(trace) = recorder.trace() {
+        trace.decided = Some(Instant::now());
+    }
     let tunnel = match around {
         Some(around) => Arc::clone(&around.tunnel.open),
         None => session.plane.open.register(None),
@@ -149,8 +160,12 @@ async fn send(
             return Err(Refusal::new(Reason::UpstreamTimeout, message));
         }
     };
+    let answered = Instant::now();
     let waited_from = approach.dialled().map_or(recorder.started(), |dialled| dialled.ended);
-    recorder.telemetry().metrics.took(Phase::Header, Instant::now().duration_since(waited_from));
+    recorder.telemetry().metrics.took(Phase::Header, answered.duration_since(waited_from));
+    if let Some(trace) = recorder.trace() {
+        (trace.dialled, trace.answered) = (approach.dialled().copied(), Some(answered));
+    }
     respond(bound, response, lease, recorder).await
 }
 

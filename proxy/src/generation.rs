@@ -106,6 +106,7 @@ impl Builder {
                 held_body: document.proxy.max_request_body_bytes,
                 response_head: document.proxy.upstream_response_header_timeout,
             },
+            propagate_trace: document.proxy.propagate_trace,
         };
         Ok((generation, Candidate { built: Built { number, leafs, pool, audit }, writer }))
     }

@@ -93,9 +93,9 @@ pub enum ReloadError {
 
 impl Reloader {
     pub(crate) async fn start(settings: Settings) -> Result<Self, StartError> {
-        let Settings { document, configuration, environment } = settings;
+        let Settings { document, configuration, environment, otlp } = settings;
         let own = OwnListeners::default();
-        let telemetry = Arc::new(Telemetry::new());
+        let telemetry = Arc::new(Telemetry::start(otlp.as_ref(), &own)?);
         let sources = Sources::new(environment);
         let fetches = sources.fetch_counts();
         let mut builder = Builder::new(sources, own, Arc::clone(&telemetry));
@@ -249,6 +249,7 @@ impl Reloader {
             }
         });
         let _ = finished.await;
+        self.0.plane.telemetry.finish(last_records).await;
     }
 }
 

@@ -20,6 +20,7 @@ use crate::metrics::Active;
 use crate::open::OpenTunnel;
 use crate::redact::{LiveRedactor, Redactor};
 use crate::refusal;
+use crate::trace::{Context, TunnelTrace};
 use crate::upstream::{PoolKey, Slot};
 
 /// A connection, or a tunnel inside one.
@@ -39,6 +40,7 @@ pub(crate) struct Tunnel {
     pub(crate) target: Arc<str>,
     pub(crate) open: Arc<OpenTunnel>,
     record: Mutex<Option<Recorder>>,
+    trace: Option<TunnelTrace>,
     _active: Active,
 }
 
@@ -151,17 +153,30 @@ impl Session {
             tunnel: None,
             secrets: SmallVec::new(),
             redacted: 0,
+            trace_id: None,
         }
     }
 }
 
 impl Tunnel {
     /// A tunnel that was granted; `recorder` is the CONNECT's.
-    pub(crate) fn new(session: Session, host: Host, port: u16, recorder: Recorder) -> Self {
+    pub(crate) fn new(
+        session: Session,
+        host: Host,
+        port: u16,
+        recorder: Recorder,
+        client: Option<&Context>,
+    ) -> Self {
         let target = format!("{host}:{port}").into();
+        let trace = TunnelTrace::begin(&session.plane.telemetry, client, &target, &session.principal);
         let open = session.plane.open.register(Some((host.clone(), port)));
         let _active = session.plane.telemetry.metrics.tunnel();
-        Self { session, host, port, target, open, record: Mutex::new(Some(recorder)), _active }
+        Self { session, host, port, target, open, record: Mutex::new(Some(recorder)), trace, _active }
+    }
+
+    /// Its span, for the requests in it.
+    pub(crate) fn context(&self) -> Option<&Context> {
+        self.trace.as_ref().map(|trace| &trace.span.context)
     }
 
     /// The answer to a CONNECT that a policy no longer grants which came while it was judged.

@@ -10,6 +10,7 @@ use keyferry_config::policy::CompileError;
 use keyferry_source::{Environment, SourceError};
 
 use crate::audit::AuditError;
+use crate::otlp::{OtlpError, OtlpSettings};
 use crate::reload::Reloader;
 use crate::tls::{AuthorityError, LeafError, UpstreamTlsError};
 
@@ -37,6 +38,8 @@ pub struct Settings {
     pub configuration: Arc<dyn Configuration>,
     /// Where `env` sources are read.
     pub environment: Environment,
+    /// What is told to an OpenTelemetry collector; nothing, if absent. It stays as it is over reloads.
+    pub otlp: Option<OtlpSettings>,
 }
 
 /// Why a document is not put in force. A proxy never runs with a control missing.
@@ -80,6 +83,9 @@ pub enum StartError {
     /// The audit log cannot be written.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// Nothing can be told to the collector.
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
     /// A port is taken, or the address is not this machine's.
     #[error(
         "{key}: cannot listen on {address}: {source}\n  hint: is another process using the port? `ss -ltnp` tells which"

@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod authority;
+pub mod collector;
 pub mod dns;
 pub mod exposition;
 pub mod git_server;

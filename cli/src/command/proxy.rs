@@ -12,6 +12,7 @@ use crate::configuration::{self, Leniency};
 use crate::environment;
 use crate::failure::Failure;
 use crate::log::Log;
+use crate::opentelemetry;
 use crate::watch::Watch;
 
 /// Run the proxy
@@ -61,7 +62,8 @@ async fn serve(document: Document, file: Arc<File>) -> Result<(), Failure> {
     let shutdown = Shutdown::listen()?;
     let hangup = listen(SignalKind::hangup())?;
     let watch = Watch::new(file.path.clone());
-    let settings = Settings { document, configuration: file, environment: environment::secrets() };
+    let otlp = opentelemetry::settings(&environment::variable).map_err(Failure::config)?;
+    let settings = Settings { document, configuration: file, environment: environment::secrets(), otlp };
     let proxy = keyferry_proxy::Proxy::start(settings).await.map_err(start_failure)?;
     let reloads = tokio::spawn(reload(proxy.reloader(), hangup, watch));
     proxy.run_until(shutdown.requested()).await;
@@ -114,6 +116,7 @@ fn start_failure(error: StartError) -> Failure {
         | StartError::UpstreamTls(_)
         | StartError::Control { .. }
         | StartError::Audit(_)
+        | StartError::Otlp(_)
         | StartError::Listen { .. } => Failure::fatal(error),
     }
 }

@@ -19,6 +19,7 @@ use super::Permit;
 use crate::data_plane::Protocol;
 use crate::open::OpenExchange;
 use crate::telemetry::Telemetry;
+use crate::trace::{Begun, Trace, TraceId};
 
 /// Everything that a record says, in the form in which it is cheap to gather; the writer makes the record of it.
 #[derive(Debug, Clone)]
@@ -51,6 +52,7 @@ pub(crate) struct Entry {
     pub(crate) secrets: SmallVec<[SecretTrace; 1]>,
     /// How often a value was taken out of the response.
     pub(crate) redacted: u64,
+    pub(crate) trace_id: Option<TraceId>,
 }
 
 /// What a request was for, as far as it could be read.
@@ -180,6 +182,7 @@ pub(crate) struct Recorder {
     finished: bool,
     telemetry: Arc<Telemetry>,
     under_way: bool,
+    trace: Option<Box<Trace>>,
 }
 
 impl Recorder {
@@ -188,6 +191,7 @@ impl Recorder {
             entry: Some((entry, permit)),
             telemetry,
             under_way: false,
+            trace: None,
             started: Instant::now(),
             request_body: None,
             open: None,
@@ -207,6 +211,17 @@ impl Recorder {
 
     pub(crate) fn telemetry(&self) -> &Telemetry {
         &self.telemetry
+    }
+
+    /// It belongs to this trace.
+    pub(crate) fn traced(&mut self, begun: Begun) {
+        self.entry().trace_id = begun.id;
+        self.trace = begun.trace;
+    }
+
+    /// Its span, where it will be told.
+    pub(crate) fn trace(&mut self) -> Option<&mut Trace> {
+        self.trace.as_deref_mut()
     }
 
     /// It is a request that goes somewhere, and counts as active until it ends; a CONNECT does not.
@@ -323,7 +338,7 @@ impl Drop for Recorder {
             // Whatever was answered, nobody read it.
             (entry.reason, entry.status) = (None, None);
         }
-        self.telemetry.ended(&entry);
+        self.telemetry.ended(&entry, self.trace.take());
         permit.send(entry);
     }
 }
@@ -382,6 +397,7 @@ impl Entry {
                 remote_addr: self.remote.to_string().into(),
                 client_protocol: self.client_protocol.map(|protocol| protocol.as_str().into()),
                 upstream_protocol: self.upstream.map(|(_, protocol)| protocol.as_str().into()),
+                trace_id: self.trace_id.map(|id| id.to_string().into()),
             },
             tunnel: self.tunnel.as_deref().map(|target| Tunnel { target: target.into() }),
             rejected_by: self.rejected_by().map(Cow::Borrowed),

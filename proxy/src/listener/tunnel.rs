@@ -23,6 +23,7 @@ use crate::guard::Fault;
 use crate::guard::request::{absolute_form, connect_target};
 use crate::refusal;
 use crate::session::{Route, Session, Tunnel};
+use crate::trace::Context;
 
 /// How long accepting pauses when the process is out of descriptors.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
@@ -144,7 +145,8 @@ fn connect(
     recorder.entry().target = Target::Tunnel(host.clone(), port);
     recorder.entry().rule = rule;
     recorder.entry().status = Some(StatusCode::OK.as_u16());
-    let tunnel = Tunnel::new(session, host, port, recorder);
+    let client = plane.telemetry.sampler().and_then(|_| Context::of(&parts.headers));
+    let tunnel = Tunnel::new(session, host, port, recorder, client.as_ref());
     // Again, now that the tunnel is entered: a policy that came in between has judged what was entered before.
     if let Err(refusal) = decide(&plane, &tunnel.host, tunnel.port) {
         return tunnel.refuse(&refusal);

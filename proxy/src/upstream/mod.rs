@@ -4,6 +4,6 @@ mod approach;
 mod connect;
 mod pool;
 
-pub(crate) use approach::{Approach, Phase};
+pub(crate) use approach::{Approach, Dialled, Phase};
 pub(crate) use connect::{Connector, upgradeable};
 pub(crate) use pool::{Lease, Pool, PoolKey, Slot};
