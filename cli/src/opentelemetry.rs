@@ -76,6 +76,11 @@ fn endpoint_url(name: &str, text: &str, is_whole: bool, signal: &str) -> Result<
     if !matches!(parts.scheme.as_ref().map(|scheme| scheme.as_str()), Some("http" | "https")) {
         return Err(wrong());
     }
+    if parts.authority.as_ref().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(format!(
+            "{name}: holds credentials\n  hint: a collector is sent them by OTEL_EXPORTER_OTLP_HEADERS"
+        ));
+    }
     if !is_whole {
         let base = parts.path_and_query.as_ref().map_or("", |target| target.path()).trim_end_matches('/');
         let path = format!("{base}/v1/{}", signal.to_ascii_lowercase());

@@ -202,8 +202,13 @@ async fn phases_are_told_apart_in_errors_and_metrics() {
     let closed = ports::free_port();
     let origin = Origin::builder("api.example").alpn(&["http/1.1"]).start().await;
     let untrusted = Origin::builder("tls.example").certificate_for("other.example").start().await;
+    // It accepts, and never says a word.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let silent_port = silent.local_addr().expect("its address").port();
     let proxy = Proxy::builder(KEYFERRY)
         .allow(&["*.example"])
+        .name("silent.example")
+        .port(silent_port)
         .option("upstream_response_header_timeout: 300ms")
         .route(&origin)
         .route(&untrusted)
@@ -212,19 +217,29 @@ async fn phases_are_told_apart_in_errors_and_metrics() {
         .start()
         .await;
     let sandbox = Sandbox::of(&proxy);
+    let within = |what: &str| format!("{what} within 0.3 s");
     let asked = [
-        (format!("https://nowhere.example:{closed}/"), "upstream_dns"),
-        (format!("https://closed.example:{closed}/"), "upstream_connect"),
-        (untrusted.url("/"), "upstream_tls"),
-        (origin.url("/stall/head"), "upstream_timeout"),
+        (format!("https://nowhere.example:{closed}/"), "upstream_dns", "has no address".to_owned()),
+        (format!("https://closed.example:{closed}/"), "upstream_connect", "could not be reached".to_owned()),
+        (untrusted.url("/"), "upstream_tls", "the TLS handshake with tls.example failed".to_owned()),
+        (
+            format!("https://silent.example:{silent_port}/"),
+            "upstream_timeout",
+            within("the upstream did not finish the TLS handshake"),
+        ),
+        (origin.url("/stall/head"), "upstream_timeout", within("the upstream sent no response")),
     ];
 
-    for (url, reason) in &asked {
-        assert_eq!(sandbox.fetch([url]).await.reason(), *reason, "{url}");
+    for (url, reason, words) in &asked {
+        let refusal = sandbox.fetch([url]).await;
+        assert_eq!(refusal.reason(), *reason, "{url}");
+        let said = refusal.json()["message"].as_str().expect("text").to_owned();
+        assert!(said.contains(words), "{url}: {said}");
     }
 
-    let page = scrape_until(&proxy, "keyferry_requests_total{outcome=\"failed\"}", 4.0).await;
-    let each = ["connect", "dns", "header", "tls"].map(|phase| (format!("{{phase=\"{phase}\"}}"), 1.0));
+    let page = scrape_until(&proxy, "keyferry_requests_total{outcome=\"failed\"}", 5.0).await;
+    let each = [("connect", 1.0), ("dns", 1.0), ("header", 1.0), ("tls", 2.0)];
+    let each = each.map(|(phase, count)| (format!("{{phase=\"{phase}\"}}"), count));
     let counted: Vec<_> = page
         .counted("keyferry_upstream_failures_total")
         .into_iter()

@@ -123,6 +123,9 @@ fn what_is_wrong_is_named_without_what_it_holds() {
     ] {
         assert_eq!(read(&variables).unwrap_err(), error);
     }
+    let credentials = read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://user:s3cret@c")]).unwrap_err();
+    assert!(credentials.starts_with("OTEL_EXPORTER_OTLP_ENDPOINT: holds credentials"), "{credentials}");
+    assert!(!credentials.contains("s3cret"));
     let grpc = read(&[ON, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]).unwrap_err();
     assert!(grpc.starts_with("OTEL_EXPORTER_OTLP_PROTOCOL: this version speaks http/protobuf"), "{grpc}");
 }

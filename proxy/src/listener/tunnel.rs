@@ -145,7 +145,8 @@ fn connect(
     recorder.entry().target = Target::Tunnel(host.clone(), port);
     recorder.entry().rule = rule;
     recorder.entry().status = Some(StatusCode::OK.as_u16());
-    let client = plane.telemetry.sampler().and_then(|_| Context::of(&parts.headers));
+    let client = Context::of(&parts.headers);
+    recorder.entry().trace_id = client.map(|client| client.trace);
     let tunnel = Tunnel::new(session, host, port, recorder, client.as_ref());
     // Again, now that the tunnel is entered: a policy that came in between has judged what was entered before.
     if let Err(refusal) = decide(&plane, &tunnel.host, tunnel.port) {
@@ -186,6 +187,7 @@ fn refuse(session: &Session, refusal: &Refusal, parts: &Parts) -> Response<Respo
         Ok(recorder) => recorder,
         Err(refusal) => return refusal::respond_unrecorded(&refusal),
     };
+    recorder.entry().trace_id = Context::of(&parts.headers).map(|client| client.trace);
     if parts.method == Method::CONNECT {
         recorder.entry().mode = Mode::Tunnel;
         if let Ok((host, port)) = connect_target(parts) {
