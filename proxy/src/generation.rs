@@ -14,6 +14,7 @@ use keyferry_source::{SecretValue, Sources};
 use crate::audit::{Audit, AuditTarget, Writer};
 use crate::data_plane::{Generation, Limits};
 use crate::identity::{Credentials, Identity};
+use crate::redact::Redactors;
 use crate::start::StartError;
 use crate::tls::{Authority, LeafCache, LeafSettings, UpstreamTls};
 use crate::upstream::{Connector, Pool};
@@ -96,6 +97,7 @@ impl Builder {
         let generation = Generation {
             policy: Arc::new(policy),
             secrets,
+            redactors: Redactors::default(),
             identity,
             leafs: Arc::clone(&leafs.it),
             pool: Arc::clone(&pool.it),

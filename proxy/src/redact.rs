@@ -13,7 +13,7 @@ use http::HeaderValue;
 use keyferry_source::SecretValue;
 use zeroize::Zeroizing;
 
-pub(crate) use live::LiveRedactor;
+pub(crate) use live::{LiveRedactor, Redactors};
 pub(crate) use response::{Scan, narrow_request, scan_fields};
 
 use crate::stream::{Caps, Decision, Patterns, Pieces, Replacer};

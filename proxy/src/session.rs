@@ -59,7 +59,7 @@ pub(crate) struct Bound {
     /// What its policy says about the destination.
     pub(crate) scope: Scope,
     slot: OnceLock<Arc<Slot>>,
-    redactor: LiveRedactor,
+    redactor: Option<Arc<LiveRedactor>>,
 }
 
 /// The tunnel around a request, as its record shows it.
@@ -231,7 +231,7 @@ impl Bound {
 
     /// What its responses must not hold; none where no secret is bound.
     pub(crate) async fn redactor(&self) -> Option<Arc<Redactor>> {
-        self.redactor.current(&self.scope, &self.generation).await
+        Some(self.redactor.as_ref()?.current(&self.scope, &self.generation).await)
     }
 
     /// Whether no other generation has come into force.
@@ -241,7 +241,8 @@ impl Bound {
 
     fn new(generation: Arc<Generation>, destination: &Destination) -> Self {
         let scope = Scope::new(Arc::clone(&generation.policy), destination.clone());
-        Self { generation, scope, slot: OnceLock::new(), redactor: LiveRedactor::default() }
+        let redactor = generation.redactors.of(&scope);
+        Self { generation, scope, slot: OnceLock::new(), redactor }
     }
 }
 
