@@ -152,14 +152,14 @@ impl Session {
 
 impl Tunnel {
     /// A tunnel that was granted; `recorder` is the CONNECT's.
-    pub(crate) fn new(session: Session, host: Host, port: u16, recorder: Recorder) -> Self {
+    pub(crate) fn new(session: Session, host: Host, port: u16, recorder: Recorder) -> Box<Self> {
         let target = format!("{host}:{port}").into();
         let open = session.plane.open.register(Some((host.clone(), port)));
-        Self { session, host, port, target, open, record: Mutex::new(Some(recorder)) }
+        Box::new(Self { session, host, port, target, open, record: Mutex::new(Some(recorder)) })
     }
 
     /// The answer to a CONNECT that a policy no longer grants which came while it was judged.
-    pub(crate) fn refuse(self, refusal: &Refusal) -> Response<ResponseBody> {
+    pub(crate) fn refuse(self: Box<Self>, refusal: &Refusal) -> Response<ResponseBody> {
         let recorder = self.record.into_inner().unwrap_or_else(PoisonError::into_inner);
         match recorder {
             Some(recorder) => refusal::respond(refusal, recorder),

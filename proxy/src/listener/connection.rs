@@ -59,13 +59,14 @@ where
             Some(fault) => Err(fault),
             None => Ok(request),
         });
-        async move {
+        // Boxed: hyper has room for a request's future in each connection, an idle one too.
+        Box::pin(async move {
             let response = response.await;
             let status = response.status();
             let switched = status == StatusCode::SWITCHING_PROTOCOLS || (connect && status.is_success());
             control.decide(arrived.number(), switched);
             Ok::<_, Infallible>(response.map(|inner| Answer { inner, _answering: arrived.answering }))
-        }
+        })
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
