@@ -54,7 +54,10 @@ pub(crate) async fn exchange(
             };
             Response::from_parts(parts, body)
         }
-        Ok(Answer::Switched(switch, open)) => switch.relay(&session.plane, &bound, open, recorder),
+        Ok(Answer::Switched(switched)) => {
+            let Switched { switch, open, plan } = *switched;
+            switch.relay(&session.plane, bound, open, plan, recorder)
+        }
         Err(refusal) => {
             if let Some(unread) = body.filter(|body| !waits && !body.is_end_stream()) {
                 session.plane.drain.spawn(discard(unread));
@@ -64,9 +67,17 @@ pub(crate) async fn exchange(
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "a response is the common case and must not allocate")]
 enum Answer {
     Response(Response<Incoming>, Lease, Option<Box<Scan>>),
-    Switched(websocket::Switch, Arc<OpenExchange>),
+    /// Boxed: rare, and large.
+    Switched(Box<Switched>),
+}
+
+struct Switched {
+    switch: websocket::Switch,
+    open: Arc<OpenExchange>,
+    plan: Plan,
 }
 
 async fn carry(
@@ -78,8 +89,15 @@ async fn carry(
     body: &mut Option<Incoming>,
     recorder: &mut Recorder,
 ) -> Result<Answer, Refusal> {
+    let extended = websocket::extended_connect(&mut parts)?;
     agrees(&parts, &route.destination, &route.host_header)?;
-    let websocket = wants_websocket(&parts).then(|| websocket::Handshake::take(&mut parts)).transpose()?;
+    let websocket = match extended || wants_websocket(&parts) {
+        true => {
+            recorder.entry().method = Some(parts.method.clone());
+            Some(Box::new(websocket::Handshake::take(&mut parts, extended)?))
+        }
+        false => None,
+    };
     strip_hop_by_hop(&mut parts.headers);
     // hyper answers `100 Continue` when the body is first read, which is not before the policy has decided (T35).
     parts.headers.remove(EXPECT);
@@ -106,7 +124,9 @@ async fn carry(
         let request = Request::from_parts(parts, body);
         match websocket {
             // Boxed like every way that few requests take: the future of each request would hold room for it, and be moved with it.
-            Some(handshake) => Box::pin(shake_hands(handshake, route, bound, &open, request, recorder)).await,
+            Some(handshake) => {
+                Box::pin(shake_hands(*handshake, route, bound, (&open, &plan), request, recorder)).await
+            }
             None => send(route, bound, request, recorder).await,
         }
     };
@@ -144,16 +164,17 @@ async fn shake_hands(
     handshake: websocket::Handshake,
     route: &Route,
     bound: &Bound,
-    open: &Arc<OpenExchange>,
-    request: Request<RequestBody>,
+    (open, plan): (&Arc<OpenExchange>, &Plan),
+    mut request: Request<RequestBody>,
     recorder: &mut Recorder,
 ) -> Result<Answer, Refusal> {
+    adapt(&mut request, Protocol::H1, route);
     match handshake.perform(route, bound, request, recorder).await? {
         websocket::Performed::Switched(mut switch) => {
             if let Some(redactor) = bound.redactor().await {
                 recorder.entry().redacted += scan_fields(&redactor, switch.headers_mut());
             }
-            Ok(Answer::Switched(switch, Arc::clone(open)))
+            Ok(Answer::Switched(Box::new(Switched { switch, open: Arc::clone(open), plan: plan.clone() })))
         }
         websocket::Performed::Declined(response, lease) => respond(bound, response, lease, recorder).await,
     }

@@ -19,7 +19,7 @@ fn proxy(host: &str, auth: bool) -> ProxyBuilder {
     let policy = format!(
         "transforms:\n  - {{ name: allowlist, config: {{ domains: [{host}] }} }}\n  \
          - name: secrets\n    config:\n      secrets:\n        - source: {{ type: env, var: SERVICE_TOKEN }}\n          \
-         replace: {{ proxy_value: SERVICE_TOKEN, match_headers: [Authorization] }}\n          rules: [{{ host: {host} }}]\n"
+         replace: {{ proxy_value: SERVICE_TOKEN, match_headers: [Authorization], match_body: true }}\n          rules: [{{ host: {host} }}]\n"
     );
     let proxy = Proxy::builder(KEYFERRY).policy(&policy).env("SERVICE_TOKEN", REAL);
     if auth { proxy.auth("sandbox", "let-me-out") } else { proxy }
@@ -273,8 +273,13 @@ async fn websockets() {
         let url = format!("wss://chat.example:{port}/socket");
         let said = Sandbox::of(&proxy).python("websocket_client.py", [&url, "SERVICE_TOKEN"]).await.success();
 
-        assert_eq!(said, "5 same\n3 same\n300000 same\n7 same\nclosed 4001 as you wish\n");
+        assert_eq!(
+            said,
+            "permessage-deflate\n5 same\n3 same\n300000 same\n1000100 same\n7 same\nclosed 4001 as you wish\n"
+        );
         assert_eq!(server.line().await, format!("authorization Bearer {REAL}"));
+        // Inside a compressed message of a megabyte, and not in one of bytes.
+        assert_eq!(server.line().await, format!("token {REAL}"));
         let ended = proxy.stop().await;
         ended.assert_never_wrote(REAL);
         let record = ended.only_record();

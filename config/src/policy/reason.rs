@@ -76,6 +76,9 @@ reasons! {
     /// Not a request that the protocol allows.
     MalformedRequest = 400 "malformed_request" "http_protocol_error",
         "check the client: this is not valid HTTP for a proxy";
+    /// The client's WebSocket frames or messages are not what the protocol allows; the connection was closed with 1002, 1007 or 1009.
+    WebsocketViolation = 400 "websocket_violation" "http_protocol_error",
+        "check the client: frames must follow RFC 6455, text must be UTF-8, compressed messages must follow RFC 7692";
     /// CONNECT target, TLS server name, Host or `:authority` do not name the same host and port.
     DestinationMismatch = 421 "destination_mismatch" "http_request_denied",
         "open a tunnel to the host that the request names";

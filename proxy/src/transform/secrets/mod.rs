@@ -19,6 +19,8 @@ use crate::body::RequestBody;
 use crate::data_plane::Generation;
 use crate::session::Bound;
 
+pub(crate) use body::actions;
+
 /// The values that one request needs, by number. `None`: unavailable, and the entry lets the request pass without.
 type Values = SmallVec<[(u32, Option<Arc<SecretValue>>); 2]>;
 
@@ -55,10 +57,13 @@ async fn value(
     };
     let secret = generation.policy.secret(number);
     tracing::warn!(secret = &**secret.name(), %error, "a secret is unavailable");
-    recorder
-        .entry()
-        .secrets
-        .push(SecretTrace { secret: Arc::clone(secret.name()), outcome: Outcome::Unavailable });
+    let traces = &mut recorder.entry().secrets;
+    // A long WebSocket asks again and again.
+    let known =
+        |trace: &SecretTrace| trace.secret == *secret.name() && matches!(trace.outcome, Outcome::Unavailable);
+    if !traces.iter().any(known) {
+        traces.push(SecretTrace { secret: Arc::clone(secret.name()), outcome: Outcome::Unavailable });
+    }
     match secret.on_unavailable() {
         OnUnavailable::Pass => Ok(None),
         OnUnavailable::Deny => Err(Refusal::new(
