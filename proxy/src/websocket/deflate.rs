@@ -18,7 +18,7 @@ const LEVEL: u32 = 4;
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
 /// Inflates messages. [`push`](Self::push), then [`pull`](Self::pull) until it answers `None`; so at a message's end as well.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Inflate {
     takeover: bool,
     context: Option<Decompress>,
@@ -98,7 +98,6 @@ impl Inflate {
 }
 
 /// Deflates messages.
-#[derive(Debug)]
 pub(super) struct Deflate {
     takeover: bool,
     window_bits: u8,

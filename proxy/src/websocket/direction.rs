@@ -28,7 +28,8 @@ pub(super) struct Stop {
 /// nothing is looked for, frames are checked and go on as they are, compressed or not. Else each message is unmasked, inflated,
 /// searched and written anew, in as many frames as it takes: what cannot be part of a match goes on when the sender pauses, and what
 /// is held is the beginning of a match at most, never beyond the end of a message.
-#[derive(Debug)]
+///
+/// Never printed: what it holds may be a secret (T46).
 pub(super) struct Direction {
     from: Side,
     deflates: bool,
@@ -42,7 +43,6 @@ pub(super) struct Direction {
     closed: bool,
 }
 
-#[derive(Debug)]
 struct Frame {
     left: u64,
     /// How much of the payload has come.
@@ -254,7 +254,6 @@ impl End {
 }
 
 /// Reads messages and writes them anew.
-#[derive(Debug)]
 struct Rewriter {
     search: Search,
     /// Towards the upstream.
@@ -265,7 +264,6 @@ struct Rewriter {
     tally: Tally,
 }
 
-#[derive(Debug)]
 struct Message {
     opcode: Opcode,
     compressed: bool,

@@ -96,7 +96,7 @@ impl Socket {
         }
     }
 
-    /// Values change while a WebSocket is open (T57).
+    /// Values change while a WebSocket is open (T58).
     async fn refresh(
         &mut self,
         relay: &mut Relay<TokioIo<Upgraded>, TokioIo<Upgraded>>,
