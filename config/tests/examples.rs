@@ -7,9 +7,9 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use keyferry_config::document::{
     Action, AllowedPorts, Allowlist, Audit, AuditSink, Auth, Dns, Document, ForeignCredentials, Formatter,
-    Inject, InjectTarget, ListenAddr, Loaded, Log, LogLevel, Management, Metrics, OnUnavailable, OneOrMany,
-    Options, Proxy, Replace, Rule, Scheme, SecretEntry, SecretMode, Secrets, Source, SourceKind, Tls,
-    TlsMode, Transform, parse,
+    Inject, InjectTarget, ListenAddr, Loaded, Log, LogLevel, Management, Metrics, OnFull, OnUnavailable,
+    OneOrMany, Options, Proxy, Replace, Rule, Scheme, SecretEntry, SecretMode, Secrets, Source, SourceKind,
+    Tls, TlsMode, Transform, parse,
 };
 use keyferry_config::policy::Policy;
 
@@ -204,7 +204,12 @@ fn the_reference_example_says_every_key() {
             api_key_env: "KEYFERRY_MANAGEMENT_API_KEY".to_owned(),
         },
         log: Log { level: LogLevel::Info },
-        audit: Audit { sink: AuditSink::File, path: Some("audit.jsonl".into()) },
+        audit: Audit {
+            sink: AuditSink::File,
+            path: Some("audit.jsonl".into()),
+            rotate: None,
+            on_full: OnFull::Deny,
+        },
     };
     assert_eq!(load("reference.yaml").document, expected);
 }

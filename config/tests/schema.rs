@@ -105,6 +105,7 @@ fn each_block_has_the_keys_of_its_reader_and_no_others() {
         ("management", "management: { zz: 1 }".to_owned()),
         ("log", "log: { zz: 1 }".to_owned()),
         ("audit", "audit: { zz: 1 }".to_owned()),
+        ("audit_rotate", "audit: { rotate: { zz: 1 } }".to_owned()),
         ("transform", "transforms: [{ zz: 1 }]".to_owned()),
         ("allowlist", transform("allowlist", "{ zz: 1 }")),
         ("rule", transform("allowlist", "{ rules: [{ zz: 1 }] }")),

@@ -10,15 +10,14 @@ use super::listen::ListenAddr;
 use super::node::Node;
 use super::place::{At, Findings, Place};
 use super::problem::{Problems, Severity};
-use super::schema::AuditBlock;
 use super::unsupported::unsupported;
 use super::{
     Action, Audit, ControlPlane, Dns, Document, Log, Management, Mcp, McpGateway, Metrics, Postgres, Proxy,
     Tls, Transform,
 };
 use super::{
-    control_plane, dns, interpolate, log, management, mcp, mcp_gateway, metrics, node, overrides, postgres,
-    proxy, tls, transforms,
+    audit, control_plane, dns, interpolate, log, management, mcp, mcp_gateway, metrics, node, overrides,
+    postgres, proxy, tls, transforms,
 };
 
 /// How strictly a file is read.
@@ -134,7 +133,7 @@ pub(super) struct Keys {
     _log: Block,
     /// Where the record of each request goes.
     #[serde(rename = "audit")]
-    #[schemars(with = "Option<AuditBlock>")]
+    #[schemars(with = "Option<audit::Keys>")]
     _audit: Block,
 }
 

@@ -48,7 +48,7 @@ mod unsupported;
 mod upstream_proxy;
 mod url;
 
-pub use audit::{Audit, AuditSink};
+pub use audit::{Audit, AuditSink, OnFull, Rotate};
 pub use control_plane::ControlPlane;
 pub use dns::{Dns, DnsRecord};
 pub use duration::GoDuration;

@@ -1,9 +1,13 @@
 //! What a policy says about one request.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use http::{HeaderName, Method};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smallvec::SmallVec;
 
 use super::Reason;
@@ -148,6 +152,33 @@ impl fmt::Display for Location {
             Self::Path => f.write_str("path"),
             Self::Body => f.write_str("body"),
         }
+    }
+}
+
+impl FromStr for Location {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const ERROR: &str = "a location is header:NAME, query:KEY, path or body";
+        match (text, text.split_once(':')) {
+            ("path", _) => Ok(Self::Path),
+            ("body", _) => Ok(Self::Body),
+            (_, Some(("header", name))) => name.parse().map(Self::Header).map_err(|_| ERROR),
+            (_, Some(("query", key))) => Ok(Self::Query(key.into())),
+            _ => Err(ERROR),
+        }
+    }
+}
+
+impl Serialize for Location {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Location {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cow::<str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 
