@@ -37,6 +37,8 @@ struct Built {
     leafs: Made<LeafOrigin, LeafCache>,
     pool: Made<PoolOrigin, Pool>,
     audit: Made<AuditTarget, Audit>,
+    /// What the document asks of it beside where it is.
+    audit_settings: document::Audit,
 }
 
 /// Something, and what it was made of.
@@ -107,12 +109,15 @@ impl Builder {
                 response_head: document.proxy.upstream_response_header_timeout,
             },
         };
-        Ok((generation, Candidate { built: Built { number, leafs, pool, audit }, writer }))
+        let audit_settings = document.audit.clone();
+        Ok((generation, Candidate { built: Built { number, leafs, pool, audit, audit_settings }, writer }))
     }
 
     /// The candidate is in force now: the next build starts from it.
     pub(crate) fn commit(&mut self, candidate: Candidate) {
+        candidate.built.audit.it.apply(&candidate.built.audit_settings);
         self.before = Some(candidate.built);
+        self.writers.retain(|writer| !writer.is_finished());
         self.writers.extend(candidate.writer);
     }
 
@@ -179,7 +184,10 @@ impl Builder {
         if let Some(it) = Made::again(self.before.as_ref().map(|before| &before.audit), &target) {
             return Ok((Made { of: target, it }, None));
         }
-        let (audit, writer) = Audit::open(&target)?;
+        if let Some(audit) = self.writers.iter().find_map(|writer| writer.again(&target)) {
+            return Ok((Made { of: target, it: Arc::new(audit) }, None));
+        }
+        let (audit, writer) = Writer::start(&target)?;
         Ok((Made { of: target, it: Arc::new(audit) }, Some(writer)))
     }
 }

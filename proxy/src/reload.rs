@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin;
-use crate::audit::RequestIds;
+use crate::audit::{AuditStatus, RequestIds};
 use crate::data_plane::{DataPlane, Generation};
 use crate::drain::Drain;
 use crate::generation::{Builder, variable};
@@ -136,6 +136,8 @@ impl Reloader {
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let mut state = self.0.state.lock().await;
         let reloaded = self.try_reload(&mut state).await;
+        // Whoever moves logs away asks for a reload, whatever the document is like.
+        self.0.plane.generation.load().audit.look();
         let now = SystemTime::now();
         let before = self.0.status.load();
         let status = match &reloaded {
@@ -159,6 +161,11 @@ impl Reloader {
 
     pub(crate) fn status(&self) -> Arc<Status> {
         self.0.status.load_full()
+    }
+
+    /// How the audit log does.
+    pub(crate) fn audit(&self) -> AuditStatus {
+        self.0.plane.generation.load().audit.status()
     }
 
     pub(crate) fn management_key(&self) -> Option<Arc<SecretValue>> {

@@ -42,10 +42,10 @@ pub enum AuditSink {
 /// When a file of records gives way to a new one, and how many stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Rotate {
-    /// The size that it does not exceed.
+    /// The size at which it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<u64>,
-    /// The age that it does not exceed.
+    /// The age at which it does, when the next record comes.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "write_age")]
     pub max_age: Option<Duration>,
     /// How many older files stay; all of them, if absent.
@@ -86,9 +86,9 @@ pub(super) struct Keys {
 #[serde(default)]
 #[schemars(rename = "audit_rotate", deny_unknown_fields)]
 struct RotateKeys {
-    /// The size that a file does not exceed, at least 65536.
+    /// The size at which the file gives way to a new one, at least 65536.
     max_bytes: Field<u64>,
-    /// The age that a file does not exceed, at least 1m.
+    /// The age at which it does, when the next record comes; at least 1m.
     #[serde(deserialize_with = "text")]
     max_age: Field<GoDuration>,
     /// How many older files stay; all of them, if absent.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::slice;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Context;
@@ -11,7 +12,7 @@ use futures_util::task::AtomicWaker;
 use http::Method;
 use keyferry_config::policy::{Destination, Host, Location, Policy, Reason, Refusal, RuleName};
 use keyferry_contract::audit::{
-    Action, Annotations, Audit, Message, Record, SecretUse, TransformTrace, Tunnel,
+    Action, Annotations, Audit, Message, Record, RequestId, SecretUse, TransformTrace, Tunnel,
 };
 use smallvec::SmallVec;
 
@@ -81,23 +82,7 @@ pub(crate) enum Outcome {
     Unavailable,
 }
 
-/// Sixteen bytes, unique without asking the kernel for each: random per process, counted within it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RequestId(u64, u64);
-
-impl RequestId {
-    fn next(counter: &AtomicU64, process: u64) -> Self {
-        Self(process, counter.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
-impl std::fmt::Display for RequestId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:016x}{:016x}", self.0, self.1)
-    }
-}
-
-/// Makes the ids of one process.
+/// Makes the ids of one process: unique without asking the kernel for each.
 #[derive(Debug)]
 pub(crate) struct RequestIds {
     process: u64,
@@ -110,7 +95,7 @@ impl RequestIds {
     }
 
     pub(crate) fn next(&self) -> RequestId {
-        RequestId::next(&self.counter, self.process)
+        RequestId { process: self.process, number: self.counter.fetch_add(1, Ordering::Relaxed) }
     }
 }
 
@@ -335,7 +320,7 @@ impl Entry {
             level: self.action.level(),
             msg: self.message,
             audit: Audit {
-                request_id: self.id.to_string().into(),
+                request_id: self.id,
                 principal: (&*self.principal).into(),
                 generation: self.generation,
                 host,
@@ -352,8 +337,8 @@ impl Entry {
                 duration_ms: (self.duration.as_secs_f64() * 1e6).round() / 1e3,
                 bytes_in: self.bytes_in,
                 bytes_out: self.bytes_out,
-                upstream_addr: self.upstream.map(|(address, _)| address.to_string().into()),
-                remote_addr: self.remote.to_string().into(),
+                upstream_addr: self.upstream.map(|(address, _)| address),
+                remote_addr: self.remote,
                 client_protocol: self.client_protocol.map(|protocol| protocol.as_str().into()),
                 upstream_protocol: self.upstream.map(|(_, protocol)| protocol.as_str().into()),
             },
@@ -392,8 +377,8 @@ impl Entry {
         vec![TransformTrace { name: "redact".into(), action: "allow".into(), annotations }]
     }
 
-    fn transforms(&self) -> Vec<TransformTrace<'_>> {
-        let mut transforms = Vec::new();
+    fn transforms(&self) -> SmallVec<[TransformTrace<'_>; 1]> {
+        let mut transforms = SmallVec::new();
         if self.warned {
             transforms.push(TransformTrace {
                 name: "allowlist".into(),
@@ -409,11 +394,11 @@ impl Entry {
             let secret = Cow::Borrowed(&*trace.secret);
             match &trace.outcome {
                 Outcome::Swapped(locations) => {
-                    let locations = locations.iter().map(Location::to_string).collect();
-                    annotations.swapped.push(SecretUse { secret, locations });
+                    annotations.swapped.push(SecretUse { secret, locations: Cow::Borrowed(locations) });
                 }
                 Outcome::Injected(location) => {
-                    annotations.injected.push(SecretUse { secret, locations: vec![location.to_string()] });
+                    let locations = Cow::Borrowed(slice::from_ref(location));
+                    annotations.injected.push(SecretUse { secret, locations });
                 }
                 Outcome::Unavailable => annotations.secret_unavailable.push(secret),
             }
