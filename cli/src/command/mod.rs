@@ -6,6 +6,7 @@ mod completions;
 mod config_print;
 mod demo;
 mod explain;
+mod log;
 mod man;
 mod proxy;
 mod schema;
@@ -17,6 +18,7 @@ pub(crate) enum Command {
     Proxy(proxy::Proxy),
     Check(check::Check),
     Explain(explain::Explain),
+    Log(log::Log),
     #[command(subcommand)]
     Config(config_print::Config),
     #[command(subcommand)]
@@ -33,6 +35,7 @@ impl Command {
             Self::Proxy(proxy) => proxy.run(),
             Self::Check(check) => check.run(),
             Self::Explain(explain) => explain.run(),
+            Self::Log(log) => log.run(),
             Self::Config(config) => config.run(),
             Self::Ca(ca) => ca.run(),
             Self::Demo(demo) => demo.run(),
