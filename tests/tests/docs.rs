@@ -40,7 +40,7 @@ async fn every_command_of_a_document_runs() {
             }
         }
     }
-    let expected = ["ca bundle", "ca init", "ca show", "check", "explain", "proxy"];
+    let expected = ["ca bundle", "ca init", "ca show", "check", "explain", "log", "log verify", "proxy"];
     assert_eq!(seen, expected.map(str::to_owned).into(), "the documents show these commands");
 }
 
@@ -296,7 +296,12 @@ impl Block {
     fn file_name(&self) -> Option<&str> {
         let first = self.text.lines().next().unwrap_or_default();
         let name = self.note.strip_prefix("file: ").or_else(|| first.strip_prefix("# "))?;
-        (self.language == "yaml" && name.ends_with(".yaml") && !name.contains([' ', '/'])).then_some(name)
+        let fits = match self.language.as_str() {
+            "yaml" => name.ends_with(".yaml"),
+            "json" => name.ends_with(".jsonl"),
+            _ => false,
+        };
+        (fits && !name.contains([' ', '/'])).then_some(name)
     }
 
     /// `<!-- part -->` before it: not a configuration by itself.

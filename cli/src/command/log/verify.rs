@@ -62,14 +62,16 @@ impl Verify {
 
 fn summary(report: &Report) -> String {
     let Report { records, first, head, expected, torn: _, unfinished: _ } = report;
-    let mut text = format!("ok: {records} records in order, {first} to {}\nhead: {}", head.seq, head.hash);
-    if let Some(seq) = expected {
-        text += &format!(
-            "\nthe expected head is record {seq}; {} have come since",
-            head.seq.saturating_sub(*seq)
-        );
-    }
-    text
+    let since = expected.map(|seq| {
+        let since = head.seq.saturating_sub(seq);
+        format!("\nthe expected head is record {seq}; {since} have come since")
+    });
+    format!(
+        "ok: {records} records in order, {first} to {}\nhead: {}{}",
+        head.seq,
+        head.hash,
+        since.unwrap_or_default()
+    )
 }
 
 /// The lines of a file, the first of them read already.

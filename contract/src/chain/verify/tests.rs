@@ -221,7 +221,7 @@ fn a_line_that_a_crash_left_is_told_from_tampering() {
 
     // The next process has said what it found.
     let mut head = head_of(&lines[5]);
-    let mut recovered = lines.clone();
+    let mut recovered = lines;
     recovered.push(torn.to_vec());
     recovered.push(sealed(chain(Beginning::Continue, head, Some(torn)), &mut head));
     let report = check(&recovered, Options::default()).expect("in order");
