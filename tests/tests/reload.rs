@@ -4,7 +4,7 @@ use keyferry_tests::http1;
 use keyferry_tests::origin::Origin;
 use keyferry_tests::proxy::Proxy;
 use keyferry_tests::sandbox::Sandbox;
-use keyferry_tests::{ports, tunnel, within};
+use keyferry_tests::{audit, ports, tunnel, within};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -177,7 +177,9 @@ async fn listeners_move_and_the_audit_log_moves_with_a_reload() {
     proxy.terminate().await;
     let path = |name: &str| {
         let text = std::fs::read_to_string(folder.join(name)).expect("an audit log");
-        serde_json::from_str::<Value>(text.trim()).expect("one record")["audit"]["path"].clone()
+        let records = audit::requests(&text);
+        let [only] = records.as_slice() else { panic!("not one record: {text}") };
+        only["audit"]["path"].clone()
     };
     proxy.wait_for_log("draining", 1).await;
     within("the second log", async {
