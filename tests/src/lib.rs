@@ -5,9 +5,11 @@
 
 pub mod audit;
 pub mod authority;
+pub mod clients;
 pub mod dns;
 pub mod git_server;
 pub mod http1;
+pub mod npm_registry;
 pub mod origin;
 pub mod package_index;
 pub mod parts;

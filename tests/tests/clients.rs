@@ -1,4 +1,4 @@
-//! The clients that sandboxes really run, each from an empty environment with placeholders in it.
+//! Clients at longer jobs than those of `every_client`, each from an empty environment with placeholders in it.
 
 use keyferry_tests::authority::{Authority, Validity};
 use keyferry_tests::git_server::GitServer;
@@ -7,7 +7,7 @@ use keyferry_tests::package_index::PackageIndex;
 use keyferry_tests::parts;
 use keyferry_tests::proxy::{Proxy, ProxyBuilder};
 use keyferry_tests::sandbox::{Running, Sandbox};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const KEYFERRY: &str = env!("CARGO_BIN_EXE_keyferry-under-test");
 const REAL: &str = "real-0123456789";
@@ -70,19 +70,6 @@ async fn curl_with_wrong_credentials_for_the_proxy_or_with_none() {
     assert_eq!(reasons, ["proxy_auth_required"; 4]);
     ended.assert_never_wrote("guessed");
     ended.assert_never_wrote("let-me-out");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn wget() {
-    let (origin, proxy) = api(true).await;
-    let sandbox = Sandbox::of(&proxy);
-    let ca = format!("--ca-certificate={}", sandbox.ca().display());
-    let key = "--header=Authorization: Bearer SERVICE_TOKEN";
-    let output = sandbox.run("wget", ["-q", "-O", "-", &ca, key, &origin.url("/file")]).await.success();
-
-    let seen: Value = serde_json::from_str(&output).expect("the origin's answer");
-    assert_eq!(seen["target"], "/file");
-    assert_eq!(origin.only_request().header("authorization"), Some(format!("Bearer {REAL}").as_str()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,38 +140,6 @@ async fn pip_install() {
         let asked = ended.records().iter().any(|record| record["audit"]["reason"] == "proxy_auth_required");
         assert_eq!(asked, auth);
         ended.assert_never_wrote(REAL);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn python_requests() {
-    let (origin, proxy) = api(true).await;
-    let output = Sandbox::of(&proxy)
-        .python("requests_client.py", [&origin.url("/v1"), "SERVICE_TOKEN"])
-        .await
-        .success();
-
-    let answers: Value = serde_json::from_str(&output).expect("the client's report");
-    for (n, seen) in origin.received().iter().enumerate() {
-        assert_eq!((&answers[n]["status"], &answers[n]["seen"]["target"]), (&json!(200), &json!("/v1")));
-        assert_eq!(seen.header("authorization"), Some(format!("Bearer {REAL}").as_str()));
-        assert_eq!(serde_json::from_str::<Value>(seen.body()).expect("JSON"), json!({ "n": n }));
-    }
-    assert_eq!(origin.received().len(), 2);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn python_httpx() {
-    let (origin, proxy) = api(true).await;
-    let sandbox = Sandbox::of(&proxy);
-    for (protocol, spoken) in [("h1", "HTTP/1.1"), ("h2", "HTTP/2")] {
-        let arguments = [&origin.url("/v1"), "SERVICE_TOKEN", protocol];
-        let output = sandbox.python("httpx_client.py", arguments).await.success();
-
-        let answer: Value = serde_json::from_str(&output).expect("the client's report");
-        assert_eq!((&answer["status"], &answer["protocol"]), (&json!(200), &json!(spoken)));
-        let seen = origin.received().pop().expect("a request");
-        assert_eq!(seen.header("authorization"), Some(format!("Bearer {REAL}").as_str()));
     }
 }
 
