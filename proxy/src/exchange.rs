@@ -9,6 +9,7 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
 use keyferry_config::policy::{Plan, Reason, Refusal, RequestHead, Scheme, Scope, Verdict};
 
@@ -257,6 +258,8 @@ async fn respond(
     recorder.entry().status = Some(response.status().as_u16());
     strip_response(response.headers_mut());
     response.extensions_mut().remove::<OnUpgrade>();
+    // An upstream's own words may echo a value (T43), or look like one of our reasons.
+    response.extensions_mut().remove::<ReasonPhrase>();
     *response.version_mut() = Version::HTTP_11;
     Ok(Answer::Response(response, lease, scan))
 }

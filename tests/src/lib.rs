@@ -9,6 +9,7 @@ pub mod clients;
 pub mod dns;
 pub mod git_server;
 pub mod http1;
+pub mod http2;
 pub mod npm_registry;
 pub mod origin;
 pub mod package_index;

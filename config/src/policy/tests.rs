@@ -498,3 +498,24 @@ fn an_explanation_tells_what_each_secret_does_and_why_not() {
     );
     assert_eq!((explanation.verdict, explanation.rule, explanation.reason), ("forward", None, None));
 }
+
+#[test]
+fn t80_patterns_take_linear_time_over_the_longest_input() {
+    let rules = r#"{ host: api.example, paths: ["/*a*a*a*a*a*a*a*a*b"] }"#;
+    let policy_of_paths = allowlist(rules);
+    let policy_of_headers = secrets(
+        r#"{ source: { type: env, var: A }, replace: { proxy_value: AAAA, match_headers: ["/^(a+)+$/", "/(a|aa)*x(a*)*$/"] }, rules: [{ host: api.example }] }"#,
+    );
+    let long = "a".repeat(16 * 1024);
+    let name: &'static str = Box::leak(format!("{}-", "a".repeat(1000)).into_boxed_str());
+
+    let begun = std::time::Instant::now();
+    let path = decide(&policy_of_paths, "GET", &format!("https://api.example/{long}"), &[]);
+    let header = decide(&policy_of_headers, "GET", "https://api.example/", &[(name, "AAAA")]);
+    let took = begun.elapsed();
+
+    assert!(matches!(path, Verdict::Refuse(refusal) if refusal.reason == Reason::PathNotAllowed));
+    assert!(matches!(header, Verdict::Forward(_)), "{header:?}");
+    // What tries all ways to match would need longer than the universe has been there.
+    assert!(took.as_secs() < 5, "{took:?}");
+}
