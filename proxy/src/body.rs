@@ -449,3 +449,6 @@ impl ResponseStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
