@@ -6,7 +6,7 @@ use std::process::Command;
 use keyferry_tests::clients::{Client, Credentials, Package, Run, Service, Setting};
 use keyferry_tests::git_server::GitServer;
 use keyferry_tests::npm_registry;
-use keyferry_tests::origin::{Origin, SAID};
+use keyferry_tests::origin::{Origin, SAID, SERVICES};
 use keyferry_tests::package_index::PackageIndex;
 use keyferry_tests::parts;
 use keyferry_tests::proxy::Proxy;
@@ -120,7 +120,8 @@ fn assert_records(client: &Client, records: &[Value]) {
 
 /// What a client talks to.
 enum Server {
-    Origin(Origin),
+    Api(Origin),
+    Registry(Origin),
     Git(GitServer),
     PackageIndex(PackageIndex),
 }
@@ -128,8 +129,8 @@ enum Server {
 impl Server {
     async fn start(service: &Service) -> Self {
         match service {
-            Service::Api(_) => Self::Origin(Origin::start(HOST).await),
-            Service::Registry => Self::Origin(npm_registry::start(HOST, REAL).await),
+            Service::Api(_) => Self::Api(Origin::start(HOST).await),
+            Service::Registry => Self::Registry(npm_registry::start(HOST, REAL).await),
             Service::Git => Self::Git(GitServer::start(HOST, "git", REAL).await),
             Service::PackageIndex => Self::PackageIndex(PackageIndex::start(HOST, "reader", REAL).await),
         }
@@ -137,7 +138,7 @@ impl Server {
 
     fn origin(&self) -> &Origin {
         match self {
-            Self::Origin(origin) => origin,
+            Self::Api(origin) | Self::Registry(origin) => origin,
             Self::Git(server) => &server.origin,
             Self::PackageIndex(index) => &index.origin,
         }
@@ -145,7 +146,8 @@ impl Server {
 
     fn url(&self) -> String {
         match self {
-            Self::Origin(origin) => origin.url(""),
+            Self::Api(origin) => origin.url(SERVICES),
+            Self::Registry(origin) => origin.url(""),
             Self::Git(server) => server.url("git", PLACEHOLDER),
             Self::PackageIndex(index) => index.url("reader", PLACEHOLDER),
         }

@@ -22,7 +22,7 @@ use crate::authority::{Authority, Validity};
 pub use body::{Body, channel, empty, full};
 pub use pattern::{pattern_sha256, sha256_hex};
 pub use received::{Payload, Received};
-pub use services::SAID;
+pub use services::{SAID, SERVICES};
 
 use received::Log;
 

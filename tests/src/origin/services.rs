@@ -10,12 +10,15 @@ use super::{Body, full};
 /// What every one of these clients prints when it has understood its answer.
 pub const SAID: &str = "hello from the service";
 
+/// Where they are; everything else under it is echoed.
+pub const SERVICES: &str = "/services";
+
 /// The answer to a request of such a client, none where it is no such service.
 pub(super) fn answer(method: &Method, path: &str) -> Option<Response<Body>> {
     if *method != Method::POST {
         return None;
     }
-    match path {
+    match path.strip_prefix(SERVICES)? {
         "/v1/chat/completions" => Some(events(&chat())),
         "/v1/messages" => Some(events(&messages())),
         "/model/sample/converse" => Some(document(converse().to_string())),
