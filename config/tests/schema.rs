@@ -66,6 +66,10 @@ fn every_example_names_the_schema_and_is_valid() {
     let validator = validator();
     for file in std::fs::read_dir(folder().join("examples")).unwrap() {
         let path = file.unwrap().path();
+        // Fixtures are not configurations.
+        if path.to_str().unwrap().ends_with(".test.yaml") {
+            continue;
+        }
         let text = std::fs::read_to_string(&path).unwrap();
         let first = text.lines().next().unwrap_or_default();
         assert_eq!(first, "# yaml-language-server: $schema=../schema.json", "{}", path.display());

@@ -188,6 +188,12 @@ pub struct Annotations<'a> {
     /// Secrets whose value could not be had.
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     pub secret_unavailable: Vec<Cow<'a, str>>,
+    /// Where credentials of the client's own left for a host that has a secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreign_passed: Vec<Location>,
+    /// Where they were taken out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreign_stripped: Vec<Location>,
     /// How often a real value was taken out of the response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redacted: Option<u64>,

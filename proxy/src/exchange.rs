@@ -110,6 +110,7 @@ async fn carry(
     let plan = decide(&bound.scope, &parts, &target)?;
     recorder.entry().rule = plan.rule.clone();
     recorder.entry().warned = plan.warned;
+    recorder.entry().foreign.clone_from(&plan.foreign);
     let tunnel = match around {
         Some(around) => Arc::clone(&around.tunnel.open),
         None => session.plane.open.register(None),

@@ -145,6 +145,7 @@ impl Session {
             client_protocol: None,
             tunnel: None,
             secrets: SmallVec::new(),
+            foreign: None,
             redacted: 0,
         }
     }

@@ -40,7 +40,8 @@ async fn every_command_of_a_document_runs() {
             }
         }
     }
-    let expected = ["ca bundle", "ca init", "ca show", "check", "explain", "log", "log verify", "proxy"];
+    let expected =
+        ["ca bundle", "ca init", "ca show", "check", "explain", "log", "log verify", "policy test", "proxy"];
     assert_eq!(seen, expected.map(str::to_owned).into(), "the documents show these commands");
 }
 
@@ -48,7 +49,7 @@ async fn every_command_of_a_document_runs() {
 async fn every_configuration_of_a_document_loads() {
     let mut count = 0;
     for document in documents() {
-        for block in document.blocks.iter().filter(|block| block.language == "yaml" && !block.is_part()) {
+        for block in document.blocks.iter().filter(|block| block.is_configuration()) {
             let folder = TempDir::new().expect("a temporary folder");
             fs::write(folder.path().join("keyferry.yaml"), &block.text).expect("write the configuration");
             let check = command(KEYFERRY, folder.path())
@@ -306,6 +307,12 @@ impl Block {
             _ => false,
         };
         (fits && !name.contains([' ', '/'])).then_some(name)
+    }
+
+    /// A whole one, which neither a part nor a file of fixtures is.
+    fn is_configuration(&self) -> bool {
+        let fixtures = self.file_name().is_some_and(|name| name.ends_with(".test.yaml"));
+        self.language == "yaml" && !self.is_part() && !fixtures
     }
 
     /// `<!-- part -->` before it: not a configuration by itself.

@@ -8,6 +8,7 @@ mod demo;
 mod explain;
 mod log;
 mod man;
+mod policy;
 mod proxy;
 mod schema;
 
@@ -19,6 +20,8 @@ pub(crate) enum Command {
     Check(check::Check),
     Explain(explain::Explain),
     Log(log::Log),
+    #[command(subcommand)]
+    Policy(policy::Policy),
     #[command(subcommand)]
     Config(config_print::Config),
     #[command(subcommand)]
@@ -36,6 +39,7 @@ impl Command {
             Self::Check(check) => check.run(),
             Self::Explain(explain) => explain.run(),
             Self::Log(log) => log.run(),
+            Self::Policy(policy) => policy.run(),
             Self::Config(config) => config.run(),
             Self::Ca(ca) => ca.run(),
             Self::Demo(demo) => demo.run(),

@@ -5,11 +5,12 @@ use crate::keyferry::Place;
 #[test]
 fn every_command_has_help_with_examples() {
     let place = Place::new();
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 13] = [
         &[],
         &["proxy"],
         &["check"],
         &["explain"],
+        &["policy", "test"],
         &["ca", "init"],
         &["ca", "bundle"],
         &["ca", "show"],

@@ -9,5 +9,6 @@ mod demo;
 mod explain;
 mod help;
 mod keyferry;
+mod policy_test;
 mod references;
 mod unsupported;

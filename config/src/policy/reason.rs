@@ -64,6 +64,10 @@ reasons! {
     /// A secret with `require: true` applies, but its placeholder is not in the request.
     PlaceholderMissing = 403 "placeholder_missing" "http_request_denied",
         "put the placeholder where the secret's entry looks for it";
+    /// The request carries credentials of the client's own to a host that has a secret of ours, and a rule with
+    /// `foreign_credentials: deny` matches it.
+    ForeignCredential = 403 "foreign_credential" "http_request_denied",
+        "send the placeholder that stands for this host's credential, or no credentials at all";
     /// The value of a secret that would go into this request cannot be had.
     SecretUnavailable = 403 "secret_unavailable" "http_request_denied",
         "the operator's log names the source and the cause";
@@ -133,6 +137,11 @@ reasons! {
 }
 
 impl Reason {
+    /// The reason with this code.
+    pub fn of_code(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.code() == code)
+    }
+
     /// Whether the policy refused (`reject` in the audit record) or something failed (`error`).
     pub const fn is_policy(self) -> bool {
         self.status() < 500

@@ -11,7 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smallvec::SmallVec;
 
 use super::Reason;
+use super::foreign::Foreign;
 use super::rule::RuleName;
+use crate::document::ValueError;
 
 /// The head of a request as it would leave: hop-by-hop headers are gone already.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +68,8 @@ pub struct Plan {
     pub target: SmallVec<[TargetSwap; 1]>,
     /// Secrets that are set whether or not the request holds anything of them.
     pub injections: SmallVec<[u32; 1]>,
+    /// Credentials of the client's own, where the destination has a secret of ours; shared with the record.
+    pub foreign: Option<Arc<Foreign>>,
     /// Secrets whose placeholders are looked for in the body.
     pub body: SmallVec<[u32; 1]>,
     /// Those of `body` with `require`, whose placeholder the head does not hold.
@@ -86,6 +90,7 @@ impl Plan {
             && self.target.is_empty()
             && self.injections.is_empty()
             && self.body.is_empty()
+            && !self.foreign.as_ref().is_some_and(|foreign| foreign.stripped)
     }
 }
 
@@ -156,16 +161,19 @@ impl fmt::Display for Location {
 }
 
 impl FromStr for Location {
-    type Err = &'static str;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const ERROR: &str = "a location is header:NAME, query:KEY, path or body";
-        match (text, text.split_once(':')) {
-            ("path", _) => Ok(Self::Path),
-            ("body", _) => Ok(Self::Body),
-            (_, Some(("header", name))) => name.parse().map(Self::Header).map_err(|_| ERROR),
-            (_, Some(("query", key))) => Ok(Self::Query(key.into())),
-            _ => Err(ERROR),
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let unknown = ValueError {
+            message: "not a place in a request",
+            hint: "write header:NAME, query:KEY, path or body",
+        };
+        match text.split_once(':') {
+            Some(("header", name)) => name.parse().map(Self::Header).map_err(|_| unknown),
+            Some(("query", key)) => Ok(Self::Query(key.into())),
+            None if text == "path" => Ok(Self::Path),
+            None if text == "body" => Ok(Self::Body),
+            Some(_) | None => Err(unknown),
         }
     }
 }

@@ -170,7 +170,8 @@ fn transforms(key: &[u8], traces: &[TransformTrace<'_>], out: &mut Vec<u8>) {
 }
 
 fn annotations(annotations: &Annotations<'_>, out: &mut Vec<u8>) {
-    let Annotations { swapped, injected, secret_unavailable, redacted } = annotations;
+    let Annotations { swapped, injected, secret_unavailable, foreign_passed, foreign_stripped, redacted } =
+        annotations;
     let mut before: &[u8] = b"{";
     let mut key = |key: &[u8], out: &mut Vec<u8>| {
         out.extend_from_slice(before);
@@ -189,6 +190,14 @@ fn annotations(annotations: &Annotations<'_>, out: &mut Vec<u8>) {
         key(br#""secret_unavailable":"#, out);
         list(secret_unavailable, out, |name, out| string(name, out));
     }
+    for (name, locations) in
+        [(&br#""foreign_passed":"#[..], foreign_passed), (br#""foreign_stripped":"#, foreign_stripped)]
+    {
+        if !locations.is_empty() {
+            key(name, out);
+            list(locations, out, location);
+        }
+    }
     if let Some(count) = redacted {
         key(br#""redacted":"#, out);
         integer(*count, out);
@@ -200,18 +209,20 @@ fn secret_use(SecretUse { secret, locations }: &SecretUse<'_>, out: &mut Vec<u8>
     out.extend_from_slice(br#"{"secret":"#);
     string(secret, out);
     out.extend_from_slice(br#","locations":"#);
-    list(locations, out, |location, out| {
-        let (kind, name): (&[u8], &str) = match location {
-            Location::Header(name) => (b"\"header:", name.as_str()),
-            Location::Query(key) => (b"\"query:", key),
-            Location::Path => (b"\"path", ""),
-            Location::Body => (b"\"body", ""),
-        };
-        out.extend_from_slice(kind);
-        escaped(name, out);
-        out.push(b'"');
-    });
+    list(locations, out, location);
     out.push(b'}');
+}
+
+fn location(location: &Location, out: &mut Vec<u8>) {
+    let (kind, name): (&[u8], &str) = match location {
+        Location::Header(name) => (b"\"header:", name.as_str()),
+        Location::Query(key) => (b"\"query:", key),
+        Location::Path => (b"\"path", ""),
+        Location::Body => (b"\"body", ""),
+    };
+    out.extend_from_slice(kind);
+    escaped(name, out);
+    out.push(b'"');
 }
 
 fn list<T>(items: &[T], out: &mut Vec<u8>, write: impl Fn(&T, &mut Vec<u8>)) {

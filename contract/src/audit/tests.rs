@@ -50,12 +50,17 @@ fn trace() -> impl Strategy<Value = TransformTrace<'static>> {
             .prop_map(|(secret, locations)| SecretUse { secret, locations: locations.into() })
     };
     let uses = move || proptest::collection::vec(secret(), 0..3);
-    let annotations = (uses(), uses(), proptest::collection::vec(text(), 0..3), any::<Option<u64>>());
-    (text(), text(), annotations).prop_map(|(name, action, (swapped, injected, unavailable, redacted))| {
+    let foreign = || proptest::collection::vec(location(), 0..2);
+    let unavailable = proptest::collection::vec(text(), 0..3);
+    let annotations = (uses(), uses(), unavailable, foreign(), foreign(), any::<Option<u64>>());
+    (text(), text(), annotations).prop_map(|(name, action, annotations)| {
+        let (swapped, injected, secret_unavailable, foreign_passed, foreign_stripped, redacted) = annotations;
         let annotations = Annotations {
             swapped: swapped.into(),
             injected: injected.into(),
-            secret_unavailable: unavailable,
+            secret_unavailable,
+            foreign_passed,
+            foreign_stripped,
             redacted,
         };
         TransformTrace { name, action, annotations }

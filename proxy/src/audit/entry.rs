@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::task::AtomicWaker;
 use http::Method;
-use keyferry_config::policy::{Destination, Host, Location, Policy, Reason, Refusal, RuleName};
+use keyferry_config::policy::{Destination, Foreign, Host, Location, Policy, Reason, Refusal, RuleName};
 use keyferry_contract::audit::{
     Action, Annotations, Audit, Message, Record, RequestId, SecretUse, TransformTrace, Tunnel,
 };
@@ -49,6 +49,8 @@ pub(crate) struct Entry {
     pub(crate) client_protocol: Option<Protocol>,
     pub(crate) tunnel: Option<Arc<str>>,
     pub(crate) secrets: SmallVec<[SecretTrace; 1]>,
+    /// Credentials of the client's own, where a secret is bound.
+    pub(crate) foreign: Option<Arc<Foreign>>,
     /// How often a value was taken out of the response.
     pub(crate) redacted: u64,
 }
@@ -353,8 +355,9 @@ impl Entry {
     /// The transform that iron-proxy would name; what the protocol refuses is nobody's.
     fn rejected_by(&self) -> Option<&'static str> {
         use Reason::{
-            AddressDenied, BodyTooLarge, CodingNotSwappable, HostNotAllowed, MethodNotAllowed,
-            PathNotAllowed, PlaceholderMisdirected, PlaceholderMissing, PortNotAllowed, SecretUnavailable,
+            AddressDenied, BodyTooLarge, CodingNotSwappable, ForeignCredential, HostNotAllowed,
+            MethodNotAllowed, PathNotAllowed, PlaceholderMisdirected, PlaceholderMissing, PortNotAllowed,
+            SecretUnavailable,
         };
         match self.reason? {
             HostNotAllowed | PortNotAllowed | MethodNotAllowed | PathNotAllowed | AddressDenied => {
@@ -362,6 +365,7 @@ impl Entry {
             }
             PlaceholderMisdirected
             | PlaceholderMissing
+            | ForeignCredential
             | SecretUnavailable
             | BodyTooLarge
             | CodingNotSwappable => Some("secrets"),
@@ -386,10 +390,17 @@ impl Entry {
                 annotations: Annotations::default(),
             });
         }
-        if self.secrets.is_empty() {
+        if self.secrets.is_empty() && self.foreign.is_none() {
             return transforms;
         }
         let mut annotations = Annotations::default();
+        if let Some(foreign) = &self.foreign {
+            let places = foreign.locations().collect();
+            match foreign.stripped {
+                true => annotations.foreign_stripped = places,
+                false => annotations.foreign_passed = places,
+            }
+        }
         for trace in &self.secrets {
             let secret = Cow::Borrowed(&*trace.secret);
             match &trace.outcome {

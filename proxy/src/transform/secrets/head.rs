@@ -5,11 +5,11 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
-use http::HeaderValue;
 use http::request::Parts;
 use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue};
 use keyferry_config::document::Formatter;
-use keyferry_config::policy::{Placement, Plan, Reason, Refusal, decode_basic};
+use keyferry_config::policy::{Foreign, Placement, Plan, Reason, Refusal, decode_basic};
 use keyferry_source::SecretValue;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use smallvec::SmallVec;
@@ -45,6 +45,9 @@ pub(super) async fn apply(
             if swap.basic { swap_basic(value, hits) } else { splice(value.as_bytes(), hits).freeze() };
         *value = sensitive(swapped, swap.hits.first().map(|hit| hit.secret), generation)?;
     }
+    if let Some(foreign) = plan.foreign.as_ref().filter(|foreign| foreign.stripped) {
+        strip(foreign, &mut parts.headers);
+    }
     swap_target(plan, target, &value_of)?;
     for &number in &plan.injections {
         let Some(value) = value_of(number) else { continue };
@@ -74,6 +77,21 @@ async fn fetch(plan: &Plan, generation: &Generation, recorder: &mut Recorder) ->
         }
     }
     Ok(values)
+}
+
+/// Takes the client's own credentials out. Values of ours beside them stay, so it comes after the swap and before the injection.
+fn strip(foreign: &Foreign, headers: &mut HeaderMap) {
+    for values in foreign.headers.chunk_by(|(one, _), (other, _)| one == other) {
+        let name = &values[0].0;
+        let is_foreign = |nth: usize| values.iter().any(|(_, foreign)| *foreign == nth);
+        let all = headers.get_all(name).iter().cloned().enumerate();
+        let ours: Vec<HeaderValue> =
+            all.filter(|(nth, _)| !is_foreign(*nth)).map(|(_, value)| value).collect();
+        headers.remove(name);
+        ours.into_iter().for_each(|value| {
+            headers.append(name, value);
+        });
+    }
 }
 
 /// Takes the credentials of `Basic` apart and puts them together again, in the standard alphabet with padding (RFC 7617 section 2).

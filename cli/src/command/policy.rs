@@ -1,0 +1,19 @@
+//! `keyferry policy`.
+
+mod test;
+
+use crate::failure::Failure;
+
+/// Try a policy, without sending anything
+#[derive(clap::Subcommand)]
+pub(crate) enum Policy {
+    Test(test::Test),
+}
+
+impl Policy {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Test(test) => test.run(),
+        }
+    }
+}
