@@ -40,8 +40,18 @@ async fn every_command_of_a_document_runs() {
             }
         }
     }
-    let expected =
-        ["ca bundle", "ca init", "ca show", "check", "explain", "log", "log verify", "policy test", "proxy"];
+    let expected = [
+        "ca bundle",
+        "ca init",
+        "ca show",
+        "check",
+        "explain",
+        "log",
+        "log verify",
+        "policy replay",
+        "policy test",
+        "proxy",
+    ];
     assert_eq!(seen, expected.map(str::to_owned).into(), "the documents show these commands");
 }
 

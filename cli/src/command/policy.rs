@@ -1,5 +1,6 @@
 //! `keyferry policy`.
 
+mod replay;
 mod test;
 
 use crate::failure::Failure;
@@ -8,12 +9,14 @@ use crate::failure::Failure;
 #[derive(clap::Subcommand)]
 pub(crate) enum Policy {
     Test(test::Test),
+    Replay(replay::Replay),
 }
 
 impl Policy {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self {
             Self::Test(test) => test.run(),
+            Self::Replay(replay) => replay.run(),
         }
     }
 }
