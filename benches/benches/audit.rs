@@ -52,6 +52,7 @@ fn record(locations: &[Location]) -> Record<'_> {
         tunnel: Some(Tunnel { target: "api.bench.localhost:8443".into() }),
         rejected_by: None,
         error: None,
+        retried: false,
         request_transforms: smallvec![TransformTrace {
             name: "secrets".into(),
             action: "allow".into(),

@@ -41,6 +41,9 @@ pub struct Record<'a> {
     /// What went wrong, in words.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Cow<'a, str>>,
+    /// The upstream answered 401, a secret had a new value, and the request was sent once more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retried: bool,
     /// What each transform did.
     #[serde(borrow, default, skip_serializing_if = "SmallVec::is_empty")]
     pub request_transforms: SmallVec<[TransformTrace<'a>; 1]>,

@@ -20,6 +20,7 @@ use crate::guard::request::{agrees, has_one_framing, strip_hop_by_hop, strip_res
 use crate::open::OpenExchange;
 use crate::redact::{Scan, narrow_request, scan_fields};
 use crate::refusal;
+use crate::retry;
 use crate::session::{Around, Bound, Route, Session};
 use crate::transform::secrets;
 use crate::upstream::Lease;
@@ -122,15 +123,22 @@ async fn carry(
         return Err(open.refusal());
     }
     let sent = async {
+        let head = retry::Head::keep(&plan, bound, &parts, &target);
         let (parts, body) = secrets::apply(&plan, bound, parts, target, body, recorder).await?;
+        let second = head.and_then(|head| head.with(&body));
         let request = Request::from_parts(parts, body);
-        match websocket {
+        if let Some(handshake) = websocket {
             // Boxed like every way that few requests take: the future of each request would hold room for it, and be moved with it.
-            Some(handshake) => {
-                Box::pin(shake_hands(*handshake, route, bound, (&open, &plan), request, recorder)).await
-            }
-            None => send(route, bound, request, recorder).await,
+            return Box::pin(shake_hands(*handshake, route, bound, (&open, &plan), request, recorder)).await;
         }
+        let (mut response, mut lease) = send(route, bound, request, recorder).await?;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Some(second) = second
+            && let Some(request) = Box::pin(second.renewed(recorder)).await?
+        {
+            (response, lease) = Box::pin(send(route, bound, request, recorder)).await?;
+        }
+        respond(bound, response, lease, recorder).await
     };
     tokio::select! {
         answer = sent => answer,
@@ -151,15 +159,14 @@ async fn send(
     bound: &Bound,
     request: Request<RequestBody>,
     recorder: &mut Recorder,
-) -> Result<Answer, Refusal> {
+) -> Result<(Response<Incoming>, Lease), Refusal> {
     let Bound { generation, scope, .. } = bound;
     let slot = bound.slot(route);
     let flow = recorder.request_flow();
     let sent = generation.pool.send(slot, scope.exempt_networks(), request, |request, protocol| {
         adapt(request, protocol, route);
     });
-    let (response, lease) = within(generation.limits.response_head, flow.as_deref(), sent).await?;
-    respond(bound, response, lease, recorder).await
+    within(generation.limits.response_head, flow.as_deref(), sent).await
 }
 
 async fn shake_hands(

@@ -20,6 +20,7 @@ mod passthrough;
 mod redact;
 mod refusal;
 mod reload;
+mod retry;
 mod session;
 mod start;
 mod stream;

@@ -19,6 +19,7 @@ use crate::guard::Fault;
 use crate::open::OpenTunnel;
 use crate::redact::{LiveRedactor, Redactor};
 use crate::refusal;
+use crate::retry::SpareHeads;
 use crate::upstream::{PoolKey, Slot};
 
 /// A connection, or a tunnel inside one.
@@ -60,6 +61,8 @@ pub(crate) struct Bound {
     pub(crate) scope: Scope,
     slot: OnceLock<Arc<Slot>>,
     redactor: Option<Arc<LiveRedactor>>,
+    /// For the copies of heads that may have to be sent again.
+    pub(crate) spare_heads: SpareHeads,
 }
 
 /// The tunnel around a request, as its record shows it.
@@ -138,6 +141,7 @@ impl Session {
             rule: None,
             warned: false,
             status: None,
+            retried: false,
             bytes_in: 0,
             bytes_out: 0,
             upstream: None,
@@ -243,7 +247,7 @@ impl Bound {
     fn new(generation: Arc<Generation>, destination: &Destination) -> Self {
         let scope = Scope::new(Arc::clone(&generation.policy), destination.clone());
         let redactor = generation.redactors.of(&scope);
-        Self { generation, scope, slot: OnceLock::new(), redactor }
+        Self { generation, scope, slot: OnceLock::new(), redactor, spare_heads: SpareHeads::default() }
     }
 }
 

@@ -64,6 +64,12 @@ impl Secret {
     }
 }
 
+/// Whether a text may stand in a header: printable ASCII and tabs (T52). RFC 9110 section 5.5 lets other bytes stand, which no two
+/// servers read alike.
+pub fn fits_a_header(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'))
+}
+
 #[derive(Debug)]
 pub(super) enum HeaderSelector {
     All,

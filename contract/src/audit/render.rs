@@ -34,6 +34,7 @@ impl Renderer {
             tunnel,
             rejected_by,
             error,
+            retried,
             request_transforms,
             response_transforms,
         } = record;
@@ -57,6 +58,9 @@ impl Renderer {
         if let Some(error) = error {
             out.extend_from_slice(br#","error":"#);
             string(error, out);
+        }
+        if *retried {
+            out.extend_from_slice(br#","retried":true"#);
         }
         transforms(br#","request_transforms":"#, request_transforms, out);
         transforms(br#","response_transforms":"#, response_transforms, out);

@@ -115,19 +115,21 @@ fn record() -> impl Strategy<Value = Record<'static>> {
     let msg = prop_oneof![Just(Message::Request), Just(Message::RequestOpen)];
     let traces = || proptest::collection::vec(trace(), 0..3);
     let optional = || proptest::option::of(text());
-    (time(), msg, request(), [optional(), optional(), optional()], traces(), traces()).prop_map(
-        |(time, msg, audit, [tunnel, rejected_by, error], on_request, on_response)| Record {
-            time,
-            level: audit.action.level(),
-            msg,
-            audit,
-            tunnel: tunnel.map(|target| Tunnel { target }),
-            rejected_by,
-            error,
-            request_transforms: on_request.into(),
-            response_transforms: on_response,
-        },
-    )
+    (time(), msg, request(), [optional(), optional(), optional()], any::<bool>(), traces(), traces())
+        .prop_map(|(time, msg, audit, [tunnel, rejected_by, error], retried, on_request, on_response)| {
+            Record {
+                time,
+                level: audit.action.level(),
+                msg,
+                audit,
+                tunnel: tunnel.map(|target| Tunnel { target }),
+                rejected_by,
+                error,
+                retried,
+                request_transforms: on_request.into(),
+                response_transforms: on_response,
+            }
+        })
 }
 
 proptest! {
@@ -189,6 +191,7 @@ fn what_a_record_looks_like() {
         tunnel: Some(Tunnel { target: "api.example:443".into() }),
         rejected_by: None,
         error: None,
+        retried: false,
         request_transforms: SmallVec::new(),
         response_transforms: Vec::new(),
     };

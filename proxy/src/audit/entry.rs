@@ -42,6 +42,7 @@ pub(crate) struct Entry {
     pub(crate) rule: Option<RuleName>,
     pub(crate) warned: bool,
     pub(crate) status: Option<u16>,
+    pub(crate) retried: bool,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) upstream: Option<(SocketAddr, Protocol)>,
@@ -126,6 +127,11 @@ impl Flow {
         let mut swapped = self.swapped.lock().unwrap_or_else(PoisonError::into_inner);
         let known = swapped.len();
         swapped.extend_from_slice(&secrets[known..]);
+    }
+
+    /// Whether the value of this secret went into it.
+    pub(crate) fn holds(&self, secret: u32) -> bool {
+        self.swapped.lock().unwrap_or_else(PoisonError::into_inner).contains(&secret)
     }
 
     /// All of it has been read.
@@ -347,6 +353,7 @@ impl Entry {
             tunnel: self.tunnel.as_deref().map(|target| Tunnel { target: target.into() }),
             rejected_by: self.rejected_by().map(Cow::Borrowed),
             error: self.error.as_deref().map(Cow::Borrowed),
+            retried: self.retried,
             request_transforms: self.transforms(),
             response_transforms: self.response_transforms(),
         }

@@ -42,6 +42,7 @@ fn entry(number: u64) -> Entry {
         tunnel: None,
         secrets: SmallVec::new(),
         redacted: 0,
+        retried: false,
         foreign: None,
     }
 }

@@ -41,6 +41,21 @@ pub(crate) async fn apply(
     Ok((parts, body))
 }
 
+/// The head of the same request with the values that are current by now. Its body is not touched.
+pub(crate) async fn apply_again(
+    plan: &Plan,
+    bound: &Bound,
+    mut parts: Parts,
+    mut target: PathAndQuery,
+    recorder: &mut Recorder,
+) -> Result<Parts, Refusal> {
+    // What the record said of the first attempt is told once more by the second.
+    recorder.entry().secrets.clear();
+    head::apply(plan, &bound.generation, &mut parts, &mut target, recorder).await?;
+    parts.uri = Uri::from(target);
+    Ok(parts)
+}
+
 /// The value of a secret; an error if it cannot be had and the entry does not let requests pass without (invariant 6).
 async fn value(
     number: u32,
