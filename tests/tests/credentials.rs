@@ -90,3 +90,44 @@ async fn t51_they_are_denied_before_a_byte_leaves() {
     );
     assert!(!ended.audit.contains("own-account"), "no record holds what the client sent: {}", ended.audit);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t52_a_value_that_would_split_a_request_or_is_not_ascii_refuses_it() {
+    let origin = Origin::start("api.example").await;
+    let policy = r#"
+transforms:
+  - name: allowlist
+    config: { domains: [api.example] }
+  - name: secrets
+    config:
+      secrets:
+        - { source: { type: file, path: key.txt, ttl: "-1ns" }, replace: { proxy_value: API_KEY }, rules: [{ host: api.example, paths: [/swapped] }] }
+        - { source: { type: file, path: key.txt, ttl: "-1ns" }, inject: { header: X-Set, formatter: "Key {{ .Value }}" }, rules: [{ host: api.example, paths: [/set] }] }
+"#;
+    let proxy = Proxy::builder(KEYFERRY).policy(policy).route(&origin).start().await;
+    let sandbox = Sandbox::of(&proxy);
+    for value in ["real\r\nX-Evil: 1", "real\n", "real\0", "ré\u{e4}l"] {
+        std::fs::write(proxy.file("key.txt"), value).expect("write the secret");
+        for (path, name) in [("/swapped", "the placeholder API_KEY"), ("/set", "header x-set")] {
+            let answer = sandbox.fetch(["-H", "X-Api-Key: API_KEY", &origin.url(path)]).await;
+            assert_eq!(answer.status, 403, "{value:?} {path}");
+            let said = format!("the value for {name} holds a byte that no header may hold");
+            assert!(
+                answer.body.contains("\"reason\":\"secret_unavailable\"") && answer.body.contains(&said),
+                "{value:?} {path}: {}",
+                answer.body
+            );
+        }
+    }
+    assert_eq!(origin.connections(), 0);
+
+    std::fs::write(proxy.file("key.txt"), "a-good-value").expect("write the secret");
+    assert_eq!(sandbox.fetch(["-H", "X-Api-Key: API_KEY", &origin.url("/swapped")]).await.status, 200);
+    assert_eq!(origin.only_request().header("x-api-key"), Some("a-good-value"));
+    let ended = proxy.stop().await;
+    let reasons: Vec<_> = ended.records().iter().map(|record| record["audit"]["reason"].clone()).collect();
+    assert_eq!(
+        (reasons.len(), reasons.iter().filter(|reason| **reason == "secret_unavailable").count()),
+        (9, 8)
+    );
+}

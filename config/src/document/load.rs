@@ -65,6 +65,32 @@ pub fn parse(
     Ok(Loaded { document, warnings: problems, unsupported })
 }
 
+/// Something about a key that its file alone does not tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyWarning {
+    /// The key, such as `transforms[1].config.secrets[0].source`.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: &'static str,
+}
+
+/// Gives warnings the places of their keys in `text`, which has been read before.
+pub fn warn_at(
+    file_name: &str,
+    text: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+    warnings: &[KeyWarning],
+) -> Result<Problems, Problems> {
+    let root = tree(file_name, text, environment, &Findings::new(true))?;
+    let findings = Findings::new(true);
+    for KeyWarning { path, message, hint } in warnings {
+        At::root(&root, &findings).follow(path).warning(message.as_str(), *hint);
+    }
+    Ok(Problems::new(file_name, findings.into_list()))
+}
+
 /// The file as a tree, with what the environment says in it.
 pub(super) fn tree(
     file_name: &str,

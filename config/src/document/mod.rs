@@ -58,7 +58,7 @@ pub use fixture::{Case, CaseRequest, Expectation, ExpectedVerdict, Fixtures, For
 pub use formatter::{Formatter, FormatterError};
 pub use inline::InlineSecret;
 pub use listen::{ListenAddr, OneOrMany};
-pub use load::{Loaded, Options, parse};
+pub use load::{KeyWarning, Loaded, Options, parse, warn_at};
 pub use log::{Log, LogLevel};
 pub use management::Management;
 pub use mcp::{Clause, Mcp, McpError, McpServer, McpTool, Scalar, Test};
@@ -69,7 +69,9 @@ pub use problem::{Location, Problem, Problems, Severity, ValueError};
 pub use proxy::{AllowedPorts, Auth, Proxy};
 pub use rule::{Action, ForeignCredentials, Rule, Scheme};
 pub use schema::json_schema;
-pub use secrets::{Inject, InjectTarget, OnUnavailable, Replace, SecretEntry, SecretMode, Secrets};
+pub use secrets::{
+    Inject, InjectTarget, OnUnavailable, Replace, SecretEntry, SecretMode, Secrets, TOO_SHORT, TOO_SHORT_HINT,
+};
 pub use source::{KvVersion, Source, SourceKind};
 pub use tls::{Tls, TlsMode};
 pub use transforms::{

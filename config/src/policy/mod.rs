@@ -35,7 +35,7 @@ pub use placeholder::{Found, Placeholders, is_generated};
 pub use reason::Reason;
 pub use rule::RuleName;
 pub use scope::Scope;
-pub use secret::{Placement, Replace, Secret, fits_a_header};
+pub use secret::{Placement, Replace, SHORTEST_REDACTED, Secret, fits_a_header};
 pub use verdict::{
     HeaderSwap, Hit, Location, Plan, Refusal, RequestHead, TargetPlace, TargetSwap, TunnelVerdict, Verdict,
 };
