@@ -180,7 +180,7 @@ fn sources() {
         ),
         (
             "{ type: control_plane, value: a-value-of-it, ttl: 1m }",
-            "f.yaml:4:63: transforms[0].config.secrets[0].source.ttl: a source of type control_plane takes no \"ttl\"\n  hint: valid here: type, json_key, value",
+            "f.yaml:4:75: transforms[0].config.secrets[0].source.ttl: a source of type control_plane takes no \"ttl\"\n  hint: valid here: type, json_key, value",
         ),
         (
             "{ type: token_broker, credential_id: a }",

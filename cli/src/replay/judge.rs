@@ -67,7 +67,7 @@ impl Judge {
                 // A value that could not be had is recorded without its place, and no longer looked for.
                 carried: match request.unavailable {
                     true => after.carried.clone(),
-                    false => request.carried.clone(),
+                    false => request.carried,
                 },
             },
         };
