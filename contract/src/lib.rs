@@ -1,3 +1,4 @@
 //! The shapes that services, and the tools that read their output, exchange.
 
 pub mod audit;
+pub mod sync;
