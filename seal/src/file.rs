@@ -144,6 +144,13 @@ pub fn create_file(path: &Path, keyring: &Keyring) -> Result<(), SealError> {
 ///
 /// The file cannot be read or written.
 pub fn promote_new_key(path: &Path) -> Result<Keyring, SealError> {
+    // Of two at once, the second one adds its key to those of the first. The folder, because the file is replaced.
+    let folder = File::open(folder_of(path)).and_then(|folder| folder.lock().map(|()| folder));
+    let _locked = folder.map_err(|error| SealError::File {
+        file: path.display().to_string(),
+        doing: "written",
+        kind: error.kind(),
+    })?;
     let keyring = read_file(path)?.with_new_key()?;
     write(path, &keyring, |temporary| temporary.persist(path).map(drop).map_err(|error| error.error))?;
     Ok(keyring)
@@ -159,7 +166,7 @@ fn write(
     keyring: &Keyring,
     persist: impl FnOnce(tempfile::NamedTempFile) -> io::Result<()>,
 ) -> Result<(), SealError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let attempt = || {
         // Mode 0600 from the beginning; removed when anything below fails.
         let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
@@ -175,4 +182,8 @@ fn write(
         ErrorKind::AlreadyExists => SealError::Exists { file },
         kind => SealError::File { file, doing: "written", kind },
     })
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -64,6 +64,12 @@ pub enum StoreError {
         /// What the system said.
         reason: String,
     },
+    /// None of our tables is in it.
+    #[error("{url} holds nothing of keyferry's\nhint: name the database that the service was started with")]
+    Foreign {
+        /// Which one.
+        url: String,
+    },
     /// What was applied once has changed since.
     #[error(
         "the database's schema {schema} does not follow from this release: migration {position} ({name}) {difference}\nhint: run the release that wrote this database, or restore a backup"

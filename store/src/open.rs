@@ -64,6 +64,7 @@ impl Store {
     ///
     /// It is not there; it was written by another release; [`StoreError::KeysMissing`].
     pub async fn open(url: &DatabaseUrl, keys: Keys, schemas: &[Schema]) -> Result<Self, StoreError> {
+        url.create()?;
         let store = Self::connect(url, keys).await?;
         migrate::run(&store, schemas).await?;
         store.declare(schemas);
@@ -71,8 +72,22 @@ impl Store {
         Ok(store)
     }
 
+    /// A database that exists, as it is: nothing is created, migrated, or compared with the keyring. For those who look after
+    /// the keys, and know nothing of the services.
+    ///
+    /// # Errors
+    ///
+    /// It is not there, or no service of ours has ever opened it.
+    pub async fn attach(url: &DatabaseUrl, keys: Keys) -> Result<Self, StoreError> {
+        let store = Self::connect(url, keys).await?;
+        match store.registered().await {
+            Err(StoreError::Failed { .. }) => Err(StoreError::Foreign { url: url.to_string() }),
+            outcome => outcome.map(|_| store),
+        }
+    }
+
     async fn connect(url: &DatabaseUrl, keys: Keys) -> Result<Self, StoreError> {
-        let (pools, hub) = match url.connect()? {
+        let (pools, hub) = match url.connect() {
             Connect::Sqlite(options) => {
                 let writer = SqlitePoolOptions::new()
                     .max_connections(1)

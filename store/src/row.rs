@@ -2,7 +2,7 @@
 
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{ColumnIndex, Decode, Postgres, Sqlite, Type};
+use sqlx::{ColumnIndex, Decode, Postgres, Sqlite, Type, ValueRef};
 
 use crate::{Sealed, StoreError};
 
@@ -18,12 +18,23 @@ pub(crate) enum Kind {
 pub trait Column:
     for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
 {
+    /// Whether NULL is a value of this type. SQLite's driver would read NULL as 0, or as an empty text.
+    const TAKES_NULL: bool;
 }
 
-impl<T> Column for T where
-    T: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
-{
+macro_rules! columns {
+    ($($type:ty),+) => {$(
+        impl Column for $type {
+            const TAKES_NULL: bool = false;
+        }
+
+        impl Column for Option<$type> {
+            const TAKES_NULL: bool = true;
+        }
+    )+};
 }
+
+columns!(String, i64, bool, f64, Vec<u8>);
 
 impl Row {
     /// The value of a column.
@@ -62,7 +73,10 @@ fn read<'r, R, T>(row: &'r R, column: &str) -> Result<T, sqlx::Error>
 where
     R: sqlx::Row,
     for<'c> &'c str: ColumnIndex<R>,
-    T: Decode<'r, R::Database> + Type<R::Database>,
+    T: Column + Decode<'r, R::Database> + Type<R::Database>,
 {
+    if !T::TAKES_NULL && row.try_get_raw(column)?.is_null() {
+        return Err(sqlx::Error::Decode("it is NULL".into()));
+    }
     row.try_get(column)
 }

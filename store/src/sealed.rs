@@ -1,6 +1,7 @@
 //! Columns that nobody can read on disk, and the rotation of the keys around them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::PoisonError;
 
 use keyferry_seal::{KEY_ID_LENGTH, KEY_ID_OFFSET, KeyId, Place, SealError};
@@ -122,19 +123,24 @@ impl Store {
     }
 
     /// Wraps every value with the keyring's current key that is not yet. Others read and write meanwhile. Killed midway, it
-    /// goes on where it was when it is called again. `progress` is called after each batch.
+    /// goes on where it was when it is called again. `progress` is called after each batch, and may end it there.
     ///
     /// # Errors
     ///
     /// The database's; a value that does not open.
-    pub async fn rewrap(&self, mut progress: impl FnMut(Rewrapped)) -> Result<Rewrapped, StoreError> {
+    pub async fn rewrap(
+        &self,
+        mut progress: impl FnMut(Rewrapped) -> ControlFlow<()>,
+    ) -> Result<Rewrapped, StoreError> {
         let mut done = Rewrapped::default();
         for column in self.registered().await? {
             // In the order of ids, so that a value that somebody writes with an older key meanwhile cannot keep it busy.
             let mut after = String::new();
             while let Some(last) = self.rewrap_batch(&column, &after, &mut done).await? {
                 after = last;
-                progress(done);
+                if progress(done).is_break() {
+                    return Ok(done);
+                }
             }
         }
         Ok(done)
@@ -183,7 +189,12 @@ impl Store {
         self.sealed_columns().extend(schemas.iter().flat_map(|schema| schema.sealed.iter().copied()));
     }
 
-    pub(crate) async fn check_keys(&self) -> Result<(), StoreError> {
+    /// Whether the keyring opens everything, by the ids of its keys.
+    ///
+    /// # Errors
+    ///
+    /// The database's; [`StoreError::KeysMissing`].
+    pub async fn check_keys(&self) -> Result<(), StoreError> {
         let keyring = self.0.keys.current();
         let mut missing: BTreeMap<KeyId, u64> = BTreeMap::new();
         for count in self.census().await? {
@@ -198,7 +209,7 @@ impl Store {
     }
 
     /// From the database, so that a rotation needs no service to know what is sealed.
-    async fn registered(&self) -> Result<Vec<Registered>, StoreError> {
+    pub(crate) async fn registered(&self) -> Result<Vec<Registered>, StoreError> {
         let rows = self
             .fetch_all(sql(
                 "SELECT table_name, column_name, id_column FROM store_sealed_columns ORDER BY table_name, column_name",
@@ -221,7 +232,7 @@ impl SealedColumn {
     }
 }
 
-struct Registered {
+pub(crate) struct Registered {
     table: String,
     column: String,
     id: String,

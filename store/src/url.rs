@@ -86,10 +86,17 @@ impl DatabaseUrl {
         Ok(Self(Kind::Postgres(Box::new(options))))
     }
 
-    pub(crate) fn connect(&self) -> Result<Connect, StoreError> {
+    /// Makes the file where there is none; PostgreSQL's databases are made by their operator.
+    pub(crate) fn create(&self) -> Result<(), StoreError> {
+        match &self.0 {
+            Kind::Sqlite(path) => make_private(path),
+            Kind::Postgres(_) => Ok(()),
+        }
+    }
+
+    pub(crate) fn connect(&self) -> Connect {
         match &self.0 {
             Kind::Sqlite(path) => {
-                make_private(path)?;
                 let options = SqliteConnectOptions::new()
                     .filename(path)
                     .create_if_missing(false)
@@ -100,7 +107,7 @@ impl DatabaseUrl {
                     .busy_timeout(SQLITE_BUSY)
                     .pragma("trusted_schema", "OFF")
                     .disable_statement_logging();
-                Ok(Connect::Sqlite(Box::new(options)))
+                Connect::Sqlite(Box::new(options))
             }
             Kind::Postgres(options) => {
                 let options = options
@@ -113,7 +120,7 @@ impl DatabaseUrl {
                         ("idle_in_transaction_session_timeout", "60s"),
                     ])
                     .disable_statement_logging();
-                Ok(Connect::Postgres(Box::new(options)))
+                Connect::Postgres(Box::new(options))
             }
         }
     }
@@ -150,5 +157,30 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
             Ok(())
         }
         Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::postgres::PgSslMode;
+
+    use super::{Connect, DatabaseUrl};
+
+    #[test]
+    fn another_host_is_spoken_to_over_verified_tls_unless_the_url_says_how() {
+        let mode = |url: &str| {
+            let Connect::Postgres(options) = DatabaseUrl::parse(&url.into()).expect("a URL").connect() else {
+                panic!("PostgreSQL");
+            };
+            options.get_ssl_mode()
+        };
+        assert!(matches!(mode("postgres://a@db.example/d"), PgSslMode::VerifyFull));
+        assert!(matches!(mode("postgres://a@10.0.0.1/d?application_name=x"), PgSslMode::VerifyFull));
+        assert!(matches!(mode("postgres://a@db.example/d?sslmode=require"), PgSslMode::Require));
+        for near in ["localhost", "127.0.0.1", "[::1]", "%2Frun%2Fpostgresql"] {
+            assert!(matches!(mode(&format!("postgres://a@{near}/d")), PgSslMode::Prefer), "{near}");
+        }
+        // What decides is where the connection goes, wherever the URL says so.
+        assert!(matches!(mode("postgres://a@localhost/d?host=db.example"), PgSslMode::VerifyFull));
     }
 }
