@@ -21,16 +21,23 @@ pub struct Keys(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    keyring: ArcSwap<Keyring>,
-    /// Where it comes from, if that can change, and which state of it was read.
-    file: Option<(PathBuf, ArcSwap<Stamp>)>,
+    /// Keyring and stamp in one, so that an older keyring never stands beside a newer stamp.
+    state: ArcSwap<State>,
+    /// Where it comes from, if that can change.
+    file: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+struct State {
+    keyring: Arc<Keyring>,
+    stamp: Option<Stamp>,
 }
 
 impl Keys {
     /// Keys that never change, as from an environment variable.
     #[must_use]
     pub fn fixed(keyring: Keyring) -> Self {
-        Self(Arc::new(Inner { keyring: ArcSwap::from_pointee(keyring), file: None }))
+        Self::new(keyring, None, None)
     }
 
     /// Keys from a file, read again when it changes.
@@ -40,8 +47,12 @@ impl Keys {
     /// It cannot be read, others can read it, or it is no keyring.
     pub fn from_file(path: &Path) -> Result<Self, SealError> {
         let (keyring, stamp) = read(path)?;
-        let file = Some((path.to_owned(), ArcSwap::from_pointee(stamp)));
-        Ok(Self(Arc::new(Inner { keyring: ArcSwap::from_pointee(keyring), file })))
+        Ok(Self::new(keyring, Some(stamp), Some(path.to_owned())))
+    }
+
+    fn new(keyring: Keyring, stamp: Option<Stamp>, file: Option<PathBuf>) -> Self {
+        let state = ArcSwap::from_pointee(State { keyring: Arc::new(keyring), stamp });
+        Self(Arc::new(Inner { state, file }))
     }
 
     /// The keyring as it is now. Looks at the file's metadata, and reads it if that has changed.
@@ -49,14 +60,16 @@ impl Keys {
     /// A file that has gone wrong changes nothing: what was read before still opens what it opened.
     #[must_use]
     pub fn current(&self) -> Arc<Keyring> {
-        if let Some((path, known)) = &self.0.file
-            && fs::metadata(path).is_ok_and(|metadata| Stamp::of(&metadata) != **known.load())
+        let known = self.0.state.load();
+        if let Some(path) = &self.0.file
+            && fs::metadata(path).is_ok_and(|metadata| known.stamp != Some(Stamp::of(&metadata)))
             && let Ok((keyring, stamp)) = read(path)
         {
-            self.0.keyring.store(Arc::new(keyring));
-            known.store(Arc::new(stamp));
+            let keyring = Arc::new(keyring);
+            self.0.state.store(Arc::new(State { keyring: keyring.clone(), stamp: Some(stamp) }));
+            return keyring;
         }
-        self.0.keyring.load_full()
+        known.keyring.clone()
     }
 
     /// As [`Keyring::seal`], with the key that is current now.
@@ -74,7 +87,7 @@ impl Keys {
     ///
     /// As [`Keyring::open`].
     pub fn open(&self, place: &Place<'_>, envelope: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        match self.0.keyring.load().open(place, envelope) {
+        match self.0.state.load().keyring.open(place, envelope) {
             Err(SealError::KeyMissing { .. }) => self.current().open(place, envelope),
             outcome => outcome,
         }

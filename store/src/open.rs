@@ -79,6 +79,7 @@ impl Store {
     ///
     /// It is not there, or no service of ours has ever opened it.
     pub async fn attach(url: &DatabaseUrl, keys: Keys) -> Result<Self, StoreError> {
+        url.must_exist()?;
         let store = Self::connect(url, keys).await?;
         match store.registered().await {
             Err(StoreError::Failed { .. }) => Err(StoreError::Foreign { url: url.to_string() }),

@@ -9,10 +9,10 @@
 //! ```
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use keyferry_seal::{Keyring, Keys};
@@ -145,7 +145,7 @@ fn new_keys() -> Keys {
 pub struct Cluster {
     folder: TempDir,
     programs: PathBuf,
-    server: Mutex<Option<Server>>,
+    server: Mutex<Option<JoinHandle<()>>>,
     databases: AtomicU32,
 }
 
@@ -207,7 +207,7 @@ impl Cluster {
                     .expect("a log file"),
             ));
         let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
-        *server = Some(Server::start(command));
+        *server = Some(serve(command));
         let began = Instant::now();
         let ready = || {
             let mut command = self.program("pg_isready");
@@ -227,7 +227,10 @@ impl Cluster {
     /// The system does not let it end.
     pub fn stop(&self) {
         let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(server.take());
+        if let Some(thread) = server.take() {
+            run(self.program("pg_ctl").args(["stop", "--mode=immediate", "--silent", "-D"]).arg(self.data()));
+            let _ = thread.join();
+        }
     }
 
     fn new_database(&self) -> String {
@@ -264,32 +267,12 @@ impl Drop for Cluster {
     }
 }
 
-/// A server process. Its thread lives as long as it does: a process is told that its parent's *thread* has ended.
-struct Server {
-    pid: String,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-impl Server {
-    fn start(mut command: Command) -> Self {
-        let (send, receive) = mpsc::channel();
-        let thread = thread::spawn(move || {
-            let mut child: Child = command.spawn().expect("setpriv is installed");
-            send.send(child.id().to_string()).expect("somebody waits");
-            let _ = child.wait();
-        });
-        Self { pid: receive.recv().expect("the server starts"), thread: Some(thread) }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // SIGQUIT: without a checkpoint.
-        let _ = Command::new("kill").args(["-QUIT", &self.pid]).status();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
+/// In a thread that lives as long as the server: a process is told that its parent's *thread* has ended.
+fn serve(mut command: Command) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let mut server = command.spawn().expect("setpriv is installed");
+        let _ = server.wait();
+    })
 }
 
 fn is_root() -> bool {
@@ -306,8 +289,11 @@ fn programs() -> PathBuf {
         folders.push(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
     }
     folders.push(PathBuf::from("/usr/local/bin"));
-    let complete =
-        |folder: &Path| ["initdb", "postgres", "createdb"].iter().all(|name| folder.join(name).is_file());
+    let complete = |folder: &Path| {
+        ["initdb", "postgres", "createdb", "pg_ctl", "pg_isready"]
+            .iter()
+            .all(|name| folder.join(name).is_file())
+    };
     folders
         .into_iter()
         .rev()

@@ -94,6 +94,17 @@ impl DatabaseUrl {
         }
     }
 
+    /// SQLite's own words do not say which file is missing.
+    pub(crate) fn must_exist(&self) -> Result<(), StoreError> {
+        match &self.0 {
+            Kind::Sqlite(path) if !path.is_file() => Err(StoreError::File {
+                file: path.display().to_string(),
+                reason: "there is no such file".to_owned(),
+            }),
+            Kind::Sqlite(_) | Kind::Postgres(_) => Ok(()),
+        }
+    }
+
     pub(crate) fn connect(&self) -> Connect {
         match &self.0 {
             Kind::Sqlite(path) => {

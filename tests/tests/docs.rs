@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use keyferry_store::seal::{Keyring, Keys};
+use keyferry_store::{DatabaseUrl, Store};
 use keyferry_tests::proxy::{Proxy, command, make_ca};
 use keyferry_tests::{http1, parts, ports, tunnel, within};
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
@@ -29,6 +31,9 @@ async fn every_command_of_a_document_runs() {
         if !document.blocks.iter().any(|block| block.text.contains("keyferry ca init")) {
             make_ca(KEYFERRY, place.folder.path()).await;
         }
+        if document.blocks.iter().any(|block| block.text.contains("keyferry keyring")) {
+            place.database().await;
+        }
         for block in &document.blocks {
             if let Some(name) = block.file_name() {
                 fs::write(place.folder.path().join(name), &block.text)
@@ -40,7 +45,17 @@ async fn every_command_of_a_document_runs() {
             }
         }
     }
-    let expected = ["ca bundle", "ca init", "ca show", "check", "explain", "proxy"];
+    let expected = [
+        "ca bundle",
+        "ca init",
+        "ca show",
+        "check",
+        "explain",
+        "keyring init",
+        "keyring rotate",
+        "keyring status",
+        "proxy",
+    ];
     assert_eq!(seen, expected.map(str::to_owned).into(), "the documents show these commands");
 }
 
@@ -188,6 +203,13 @@ impl Place {
     }
 
     /// Runs a line to its end; the proxy until it is ready, and then until it has drained.
+    /// The database that the documents speak of, as a service leaves it that has sealed nothing yet.
+    async fn database(&self) {
+        let url = DatabaseUrl::sqlite(self.folder.path().join("keyferry.db"));
+        let keys = Keys::fixed(Keyring::generate().expect("a keyring"));
+        Store::open(&url, keys, &[]).await.expect("make the database").close().await;
+    }
+
     async fn run(&self, line: &str) -> Result<(), String> {
         let expected = line.rsplit_once("# exits with ").map_or(0, |(_, code)| code.parse().expect("a code"));
         let output = if words(line) == ["proxy"] { self.proxy(line).await } else { self.command(line).await };

@@ -6,6 +6,7 @@ mod completions;
 mod config_print;
 mod demo;
 mod explain;
+mod keyring;
 mod man;
 mod proxy;
 mod schema;
@@ -21,6 +22,8 @@ pub(crate) enum Command {
     Config(config_print::Config),
     #[command(subcommand)]
     Ca(ca::Ca),
+    #[command(subcommand)]
+    Keyring(keyring::Keyring),
     Demo(demo::Demo),
     Schema(schema::Schema),
     Completions(completions::Completions),
@@ -35,6 +38,7 @@ impl Command {
             Self::Explain(explain) => explain.run(),
             Self::Config(config) => config.run(),
             Self::Ca(ca) => ca.run(),
+            Self::Keyring(keyring) => keyring.run(),
             Self::Demo(demo) => demo.run(),
             Self::Schema(schema) => schema.run(),
             Self::Completions(completions) => completions.run(),
