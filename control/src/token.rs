@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 /// Whose token it is, which its first letters say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenOf {
+pub(crate) enum TokenOf {
     /// `iak_`: an operator.
     Operator,
     /// `iprx_`: a proxy.
@@ -19,12 +19,12 @@ pub enum TokenOf {
 
 /// A token in the clear.
 #[derive(Clone)]
-pub struct Token(SecretString);
+pub(crate) struct Token(SecretString);
 
 /// SHA-256 of a token, in hexadecimal digits. A token is random, so a plain hash keeps it (T68): there is no dictionary of them,
 /// and whoever compares hashes learns nothing about the token.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct TokenHash(String);
+pub(crate) struct TokenHash(String);
 
 /// There is no randomness.
 #[derive(Debug, thiserror::Error)]
@@ -33,26 +33,26 @@ pub struct NoRandomness;
 
 impl Token {
     /// A new one.
-    pub fn generate(of: TokenOf) -> Result<Self, NoRandomness> {
+    pub(crate) fn generate(of: TokenOf) -> Result<Self, NoRandomness> {
         let mut bytes = zeroize::Zeroizing::new([0; 32]);
         SystemRandom::new().fill(bytes.as_mut()).map_err(|_| NoRandomness)?;
         Ok(Self(format!("{}{}", of.prefix(), hex(bytes.as_ref())).into()))
     }
 
     /// Reads one that a caller shows; `None` for anything that no token of this kind looks like.
-    pub fn parse(text: &str, of: TokenOf) -> Option<Self> {
+    pub(crate) fn parse(text: &str, of: TokenOf) -> Option<Self> {
         let digits = text.strip_prefix(of.prefix())?;
         let lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         (digits.len() == 64 && digits.bytes().all(lower_hex)).then(|| Self(text.to_owned().into()))
     }
 
     /// For the one answer that shows it.
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
     /// What is kept of it.
-    pub fn hash(&self) -> TokenHash {
+    pub(crate) fn hash(&self) -> TokenHash {
         TokenHash(hex(digest(&SHA256, self.expose().as_bytes()).as_ref()))
     }
 }
@@ -65,7 +65,7 @@ impl fmt::Debug for Token {
 
 impl TokenHash {
     /// As it stands in the database.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
-use keyferry_contract::sync::{Capability, Policy, Tree};
+use keyferry_contract::sync::{Capability, Policy, Status, Tree};
 use serde::Serialize;
 
 use crate::attributes::Labels;
@@ -239,14 +239,27 @@ pub fn effective(question: &Question<'_>) -> Effective {
     Effective { secrets, origins, policy, needs, valid_until: valid_until(question) }
 }
 
-/// The hash of what a proxy holds: any change of the policy, of the principal or of the moment of its assignment changes it.
-pub fn config_hash(policy: &Policy, principal_id: Option<&str>, assigned_at: Option<Timestamp>) -> String {
-    let [rules, secrets, transforms, postgres] = policy.clone().into_members();
-    let mut tree = Tree::map([rules, secrets, transforms, postgres]);
-    tree.set("principal_id", principal_id.map_or(Tree::Null, Tree::text));
-    // To the nanosecond: two assignments within a second are two.
-    tree.set("assigned_at", assigned_at.map_or(Tree::Null, |at| Tree::text(at.to_string())));
-    format!("sha256:{}", hex(digest(&SHA256, tree.reveal().as_bytes()).as_ref()))
+/// The hash of a policy, live values included.
+pub fn content_hash(policy: &Policy) -> String {
+    let tree = Tree::map(policy.clone().into_members());
+    sha256(tree.reveal().as_bytes())
+}
+
+/// The hash of what a proxy holds: any change of the policy, of the principal or of the moment of its assignment changes it. It
+/// is made from the policy's own hash, so that a poll costs no rendering.
+pub fn assigned_hash(
+    content: Option<&str>,
+    status: Status,
+    principal_id: Option<&str>,
+    assigned_at: Option<Timestamp>,
+) -> String {
+    // To the microsecond: two assignments within a second are two.
+    let assigned_at = assigned_at.map(|at| at.to_string());
+    sha256(serde_json::json!([content, status, principal_id, assigned_at]).to_string().as_bytes())
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex(digest(&SHA256, bytes).as_ref()))
 }
 
 /// A secret with the grant that counts.

@@ -260,7 +260,9 @@ fn settings_take_their_values_from_who_connects() {
 fn the_hash_changes_with_policy_principal_and_moment_of_assignment() {
     let answer = ask(&holder(1, vec![grant("a", 1, 5)]), None, [inject(1, "value", &["api.test"])]);
     let other = ask(&holder(1, vec![grant("a", 1, 5)]), None, [inject(1, "valuE", &["api.test"])]);
-    let hash = |policy: &Policy, id: Option<&str>, at: Option<Timestamp>| config_hash(policy, id, at);
+    let hash = |policy: &Policy, id: Option<&str>, at: Option<Timestamp>| {
+        assigned_hash(Some(&content_hash(policy)), Status::Assigned, id, at)
+    };
     let hashes = [
         hash(&answer.policy, Some("prn_1"), Some(now())),
         hash(&other.policy, Some("prn_1"), Some(now())),

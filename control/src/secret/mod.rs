@@ -95,6 +95,32 @@ impl SecretKind {
         format!("{}_secret_id", self.name())
     }
 
+    /// What the API's description calls such a secret.
+    pub const fn schema(self) -> &'static str {
+        match self {
+            Self::Static => "StaticSecret",
+            Self::GcpAuth => "GcpAuthSecret",
+            Self::GcpIdToken => "GcpIdTokenSecret",
+            Self::AwsAuth => "AwsAuthSecret",
+            Self::OauthToken => "OauthTokenSecret",
+            Self::PgDsn => "PgDsnSecret",
+            Self::Hmac => "HmacSecret",
+        }
+    }
+
+    /// And what it calls a write of one.
+    pub const fn write_schema(self) -> &'static str {
+        match self {
+            Self::Static => "StaticSecretWrite",
+            Self::GcpAuth => "GcpAuthSecretWrite",
+            Self::GcpIdToken => "GcpIdTokenSecretWrite",
+            Self::AwsAuth => "AwsAuthSecretWrite",
+            Self::OauthToken => "OauthTokenSecretWrite",
+            Self::PgDsn => "PgDsnSecretWrite",
+            Self::Hmac => "HmacSecretWrite",
+        }
+    }
+
     /// What its ids begin with.
     pub const fn id_of(self) -> IdOf {
         match self {
@@ -197,6 +223,12 @@ impl Spec {
                 source.secret = values.remove(&field);
             }
         }
+    }
+
+    /// The type of each source, by the field that it stands in.
+    pub(crate) fn source_types(&mut self) -> Vec<(String, SourceType)> {
+        let sources = self.facts_mut().sources().into_iter();
+        sources.map(|(field, source)| (field, source.source_type)).collect()
     }
 
     /// What is asked of any kind.
