@@ -48,15 +48,28 @@ pub enum BootstrapError {
     Store(#[from] StoreError),
 }
 
-/// Makes the state of a new database: an epoch that no other database has.
-pub(crate) async fn state(store: &Store) -> Result<(), StoreError> {
+/// An epoch that no other database has.
+fn epoch() -> Result<String, StoreError> {
     let mut bytes = [0; 8];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| StoreError::Failed { reason: NoRandomness.to_string() })?;
+    Ok(hex(&bytes))
+}
+
+/// Begins another epoch.
+pub(crate) async fn new_epoch(store: &Store) -> Result<(), StoreError> {
+    state(store).await?;
+    let mut transaction = store.begin().await?;
+    transaction.execute(sql("UPDATE control_state SET epoch = $1 WHERE id = 1").bind(epoch()?)).await?;
+    transaction.commit().await
+}
+
+/// Makes the state of a new database.
+pub(crate) async fn state(store: &Store) -> Result<(), StoreError> {
     let mut transaction = store.begin().await?;
     let insert = sql(
         "INSERT INTO control_state (id, epoch, number, next_row) VALUES (1, $1, 0, 0) ON CONFLICT DO NOTHING",
     );
-    transaction.execute(insert.bind(hex(&bytes))).await?;
+    transaction.execute(insert.bind(epoch()?)).await?;
     transaction.commit().await
 }
 

@@ -14,6 +14,7 @@ mod name;
 pub mod principal;
 mod rows;
 pub mod secret;
+mod server;
 mod sync;
 mod token;
 
@@ -28,6 +29,7 @@ pub use bootstrap::{Bootstrap, BootstrapError, Bootstrapped};
 pub use details::Details;
 pub use id::IdOf;
 pub use rows::SCHEMA;
+pub use server::{Listen, ServeError, Server, TlsFiles};
 pub use token::NoRandomness;
 
 /// What time it is.
@@ -65,6 +67,15 @@ impl Control {
     /// The database's; a key or an address that cannot be one.
     pub async fn bootstrap(&self, with: Bootstrap) -> Result<Bootstrapped, BootstrapError> {
         bootstrap::run(&self.app, with).await
+    }
+
+    /// Says that this database is a restored one: its numbers count anew, and no proxy takes it for an older state of what it has.
+    ///
+    /// # Errors
+    ///
+    /// The database's.
+    pub async fn begin_epoch(store: &Store) -> Result<(), StoreError> {
+        bootstrap::new_epoch(store).await
     }
 
     /// The HTTP API.

@@ -124,7 +124,7 @@ on_both_databases! {
         assert_eq!(made.data()["priority"], 100);
         let mut keys: Vec<_> = made.data().as_object().expect("an object").keys().cloned().collect();
         keys.sort();
-        assert_eq!(keys, ["created_at", "expires_at", "id", "priority", "principal_id", "static_secret_id", "updated_at"]);
+        assert_eq!(keys, ["created_at", "expires_at", "id", "principal_id", "priority", "static_secret_id", "updated_at"]);
         let again = world.post("/api/v1/grants", json!({ "principal_id": principal, "static_secret_id": secret })).await.is(200);
         assert_eq!(again.id(), made.id());
         let of_role = world.post("/api/v1/grants", json!({ "role_id": role, "static_secret_id": secret, "expires_at": "2999-01-01T00:00:00Z" })).await.is(201);

@@ -7,7 +7,7 @@ mod status;
 use std::path::PathBuf;
 
 use keyferry_seal::Keys;
-use keyferry_store::{DatabaseUrl, Store};
+use keyferry_store::{DatabaseUrl, Schema, Store};
 use secrecy::SecretString;
 
 use crate::environment;
@@ -33,7 +33,7 @@ impl Keyring {
 
 /// Which keys, and which database.
 #[derive(clap::Args)]
-struct Where {
+pub(crate) struct Where {
     /// The file with the keys. Without it, the keys are those in the variable KEYFERRY_KEYRING
     #[arg(long, value_name = "FILE", env = "KEYFERRY_KEYRING_FILE")]
     keyring: Option<PathBuf>,
@@ -53,6 +53,13 @@ impl Where {
         })?;
         let keyring = keyferry_seal::Keyring::parse(&SecretString::from(text), VARIABLE);
         keyring.map(Keys::fixed).map_err(Failure::config)
+    }
+
+    /// The database, brought up to what `schemas` say.
+    pub(crate) async fn open(&self, schemas: &[Schema]) -> Result<Store, Failure> {
+        let keys = self.keys()?;
+        let url = DatabaseUrl::parse(&self.database).map_err(Failure::config)?;
+        Store::open(&url, keys, schemas).await.map_err(Failure::fatal)
     }
 
     async fn attach(&self, keys: Keys) -> Result<Store, Failure> {

@@ -4,6 +4,7 @@ mod ca;
 mod check;
 mod completions;
 mod config_print;
+mod control;
 mod demo;
 mod explain;
 mod keyring;
@@ -16,6 +17,7 @@ use crate::failure::Failure;
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
     Proxy(proxy::Proxy),
+    Control(control::Control),
     Check(check::Check),
     Explain(explain::Explain),
     #[command(subcommand)]
@@ -34,6 +36,7 @@ impl Command {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self {
             Self::Proxy(proxy) => proxy.run(),
+            Self::Control(control) => control.run(),
             Self::Check(check) => check.run(),
             Self::Explain(explain) => explain.run(),
             Self::Config(config) => config.run(),

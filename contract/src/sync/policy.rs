@@ -27,10 +27,7 @@ impl Policy {
     /// The document that a proxy compiles at `now`: what has ended is left out, so that an expiry holds also while control is away.
     pub fn document(&self, now: Timestamp) -> Tree {
         let transform = |name: &str, key: &str, list: Vec<Tree>| {
-            Tree::map([
-                ("name", Tree::text(name)),
-                ("config", Tree::map([(key, Tree::List(list))])),
-            ])
+            Tree::map([("name", Tree::text(name)), ("config", Tree::map([(key, Tree::List(list))]))])
         };
         let plain = |entries: &[Tree]| -> Vec<Tree> {
             entries.iter().filter(|entry| lives(entry, now)).map(|entry| stripped(entry, &OURS)).collect()

@@ -65,12 +65,9 @@ impl Tree {
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
-            Self::Null
-            | Self::Bool(_)
-            | Self::Number(_)
-            | Self::Secret(_)
-            | Self::List(_)
-            | Self::Map(_) => None,
+            Self::Null | Self::Bool(_) | Self::Number(_) | Self::Secret(_) | Self::List(_) | Self::Map(_) => {
+                None
+            }
         }
     }
 
@@ -153,8 +150,7 @@ impl Tree {
 
 /// serde_json would write through a buffer of its own; what it leaves there is not wiped.
 fn quote(plain: &str, text: &mut String) {
-    const HEX: [char; 16] =
-        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
     text.push('"');
     for character in plain.chars() {
         match character {
