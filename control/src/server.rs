@@ -166,7 +166,7 @@ fn open_socket(path: &Path) -> io::Result<UnixListener> {
     }
     match std::fs::symlink_metadata(path) {
         Ok(found) if std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
-            std::fs::remove_file(path)?
+            std::fs::remove_file(path)?;
         }
         Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is no socket")),
         Err(_) => {}

@@ -9,6 +9,7 @@ use serde_json::Value;
 const ARROWS: &[(&str, &[&str])] = &[
     ("keyferry-proxy", &["config", "contract", "dial", "source"]),
     ("keyferry-source", &["config", "dial"]),
+    ("keyferry-control", &["config", "contract", "dial", "seal", "store"]),
     ("keyferry-store", &["seal"]),
     ("keyferry-contract", &["config"]),
     ("keyferry-dial", &["config"]),

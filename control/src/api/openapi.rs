@@ -105,7 +105,7 @@ fn parameters(route: &Route) -> Vec<Value> {
             query("namespace", false, text());
         }
         "listChanges" => {
-            ["resource", "actor", "action"].into_iter().for_each(|name| query(name, false, text()))
+            ["resource", "actor", "action"].into_iter().for_each(|name| query(name, false, text()));
         }
         "explain" => ["method", "url", "requester_principal_id"]
             .into_iter()

@@ -67,11 +67,8 @@ impl ProxyWrite {
 
 pub(crate) async fn list(call: Call) -> Result<Answer, ApiError> {
     let labels = call.labels()?;
-    let principal = match call.parameter("principal_id") {
-        // Nobody's are none.
-        Some(id) => Some(IdOf::Principal.row(id).unwrap_or(-1)),
-        None => None,
-    };
+    // Nobody's are none.
+    let principal = call.parameter("principal_id").map(|id| IdOf::Principal.row(id).unwrap_or(-1));
     let filtered = |start: &'static str| {
         let mut statement = sql(start).push(" FROM control_proxies x WHERE x.row > 0");
         if let Some(principal) = principal {

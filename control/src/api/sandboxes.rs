@@ -51,10 +51,8 @@ const COLUMNS: &str =
     "SELECT s.*, p.namespace FROM control_sandboxes s JOIN control_principals p ON p.row = s.principal";
 
 pub(crate) async fn list(call: Call) -> Result<Answer, ApiError> {
-    let principal = match call.parameter("principal_id") {
-        Some(id) => Some(IdOf::Principal.row(id).unwrap_or(-1)),
-        None => None,
-    };
+    // Nobody's are none.
+    let principal = call.parameter("principal_id").map(|id| IdOf::Principal.row(id).unwrap_or(-1));
     let filtered = |start: &'static str| {
         let mut statement = sql(start).push(" WHERE s.row > 0");
         if let Some(principal) = principal {

@@ -294,7 +294,7 @@ fn held<'a>(question: &Question<'a>) -> Vec<Candidate<'a>> {
     }
     let mut candidates: Vec<_> = by_secret.into_values().collect();
     candidates.iter_mut().for_each(Candidate::settle);
-    candidates.sort_by(|a, b| a.rank(false).cmp(&b.rank(false)));
+    candidates.sort_by_key(|candidate| candidate.rank(false));
     candidates
 }
 
