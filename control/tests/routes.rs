@@ -121,3 +121,45 @@ async fn health_is_for_everybody_and_names_nothing() {
         keyferry_control::openapi_document()
     );
 }
+
+keyferry_store::on_both_databases! {
+    async fn no_write_however_odd_is_our_fault(database) {
+        let world = World::on(database).await;
+        let principal = world.principal("p").await;
+        let document: Value = serde_json::from_str(keyferry_control::openapi_document()).expect("JSON");
+        let odd = [
+            json!(null), json!(true), json!(-1), json!(i64::MAX), json!(1e300), json!(""), json!("a\0b"), json!("\u{feff}\u{202e}' OR 1=1 --"),
+            json!("x".repeat(5000)), json!([]), json!([null]), json!([["a"]]), json!({}), json!({ "a": { "b": [1] } }), json!("9999-12-31T23:59:59.999999999Z"),
+        ];
+        let mut asked = 0;
+        for (method, path, class) in operations() {
+            if class != "operator" || method != "POST" {
+                continue;
+            }
+            let schema = &document["paths"][&path]["post"]["requestBody"]["content"]["application/json"]["schema"];
+            let Some(name) = schema["properties"]["data"]["$ref"].as_str().and_then(|it| it.rsplit_once('/')) else { continue };
+            let properties = document["components"]["schemas"][name.1]["properties"].as_object().expect("properties");
+            let path = path.replace("{id}", &principal);
+            for key in properties.keys() {
+                for value in &odd {
+                    let answer = world.post(&path, json!({ key.as_str(): value })).await;
+                    assert!(answer.status.as_u16() < 500, "{path} {key} {value}: {}", answer.text);
+                    answer.json();
+                    asked += 1;
+                }
+            }
+        }
+        assert!(asked > 1000, "{asked}");
+        for path in ["/api/v1/proxy/sync", "/api/v1/proxy/applied"] {
+            let (_, token) = world.proxy(None).await;
+            for value in &odd {
+                let answer = world.call(&token, "POST", path, Some(json!({ "config_hash": value, "generation": value, "capabilities": value }))).await;
+                assert!(answer.status.as_u16() < 500, "{path} {value}: {}", answer.text);
+            }
+        }
+        for (path, query) in [("/api/v1/changes", "actor=%27"), ("/api/v1/proxies", "principal_id=%00"), ("/api/v1/sandboxes", "page=99999999999999999999"), ("/api/v1/principals", "namespace=a&labels[%27]=%22")] {
+            let answer = world.get(&format!("{path}?{query}")).await;
+            assert!(answer.status.as_u16() < 500, "{path}?{query}: {}", answer.text);
+        }
+    }
+}

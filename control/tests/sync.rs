@@ -268,6 +268,25 @@ on_both_databases! {
         assert_eq!(other.state().await.0[0], Message::Begin { reach: Reach::Everything });
     }
 
+    async fn in_a_shared_proxy_too_a_grant_and_a_sandbox_end_by_themselves(database) {
+        let world = World::on(database).await;
+        let (principal, secret) = (world.principal("p").await, world.secret("s", "live-value", "a.test").await);
+        let end = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(1500);
+        world.post("/api/v1/grants", json!({ "principal_id": principal, "static_secret_id": secret, "expires_at": end })).await.is(201);
+        let proxy = world.post("/api/v1/proxies", json!({ "name": "shared", "kind": "shared", "namespaces": ["default"] })).await.is(201);
+        let token = proxy.data()["token"].as_str().expect("a token").to_owned();
+        let sandbox = json!({ "name": "x", "principal_id": principal, "expires_at": end + jiff::SignedDuration::from_millis(700) });
+        let sandbox = world.post("/api/v1/sandboxes", sandbox).await.is(201).id();
+        let mut listener = Listener::open(&world, &token, ALL, None).await;
+        let (first, _) = listener.state().await;
+        assert!(first.iter().any(|it| matches!(it, Message::Policy(policy) if policy.policy.secrets.len() == 1)), "{first:?}");
+        let (ended, _) = listener.state().await;
+        assert!(ended.iter().any(|it| matches!(it, Message::Policy(policy) if policy.policy.is_empty())), "{ended:?}");
+        let (gone, _) = listener.state().await;
+        assert!(gone.contains(&Message::SandboxGone { id: sandbox }), "{gone:?}");
+        assert!(gone.contains(&Message::PolicyGone { id: principal }), "{gone:?}");
+    }
+
     async fn one_principals_access_costs_a_fixed_number_of_queries(database) {
         let world = World::on(database).await;
         let mut costs = Vec::new();

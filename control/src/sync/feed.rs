@@ -36,11 +36,24 @@ pub(crate) struct Feed {
 struct Told {
     /// The state that was told last; none before the first.
     generation: Option<Generation>,
-    /// Hashes of policies, by their ids.
-    policies: HashMap<String, (Subject, String)>,
+    /// By their ids.
+    policies: HashMap<String, ToldPolicy>,
     sandboxes: HashMap<i64, SandboxIdentity>,
+}
+
+struct ToldPolicy {
+    subject: Subject,
+    hash: String,
+    /// When it will be another one by itself.
+    ends: Option<Timestamp>,
+}
+
+impl Told {
     /// When something that was told ends.
-    wake_at: Option<Timestamp>,
+    fn next_end(&self) -> Option<Timestamp> {
+        let policies = self.policies.values().filter_map(|told| told.ends);
+        policies.chain(self.sandboxes.values().filter_map(|told| told.not_after)).min()
+    }
 }
 
 /// Often enough for everything between that drops silent connections.
@@ -76,7 +89,9 @@ impl Feed {
                 Ok(Some(events)) => return Some(events),
                 Ok(None) => {}
                 Err(error) => {
-                    // A proxy that hears nothing keeps what it has, for as long as it may.
+                    // A proxy that hears nothing keeps what it has, for as long as it may. What was about to be told was not,
+                    // so it is told everything again.
+                    self.told = Told::default();
                     tracing::warn!(%error, proxy = IdOf::Proxy.id(self.proxy), "a stream waits for the database");
                     tokio::time::sleep(AFTER_FAILURE).await;
                     continue;
@@ -90,7 +105,7 @@ impl Feed {
 
     /// Until there is something new, something ends, or the connection should show life.
     async fn wait(&mut self) -> Option<Vec<u8>> {
-        let until_end = self.told.wake_at.map(|end| {
+        let until_end = self.told.next_end().map(|end| {
             let left = end.duration_since((self.app.clock)());
             Duration::try_from(left).unwrap_or(Duration::ZERO).max(Duration::from_millis(10))
         });
@@ -126,7 +141,7 @@ impl Feed {
             }
             Some(_) | None => News::Everything,
         };
-        let ended = self.told.wake_at.is_some_and(|end| end <= now);
+        let ended = self.told.next_end().is_some_and(|end| end <= now);
         if self.told.generation.as_ref() == Some(&generation)
             && !ended
             && !(first && news == News::Everything)
@@ -135,7 +150,6 @@ impl Feed {
         }
         let shared = proxy.get::<String>("kind")? == "shared";
         let mut messages = Vec::new();
-        self.told.wake_at = None;
         if shared {
             self.shared(&proxy, news, now, &mut messages).await?;
         } else {
@@ -164,12 +178,14 @@ impl Feed {
             None => (None, None, None),
         };
         let of = self.policy_of(id.clone().unwrap_or_default(), id, None, rendered.as_deref(), assigned_at);
-        let known = self.told.policies.get(&of.id).map(|(_, hash)| hash.as_str());
-        if known == Some(of.config_hash.as_str()) {
+        let known = self.told.policies.get(&of.id).is_some_and(|told| told.hash == of.config_hash);
+        let subject = subject.unwrap_or(Subject { principal: -1, requester: None, proxy_labels: None });
+        let ends = rendered.and_then(|rendered| rendered.valid_until);
+        let told = ToldPolicy { subject, hash: of.config_hash.clone(), ends };
+        self.told.policies = HashMap::from([(of.id.clone(), told)]);
+        if known {
             return Ok(());
         }
-        let subject = subject.unwrap_or(Subject { principal: -1, requester: None, proxy_labels: None });
-        self.told.policies = HashMap::from([(of.id.clone(), (subject, of.config_hash.clone()))]);
         messages.push(Message::Begin { reach: Reach::Everything });
         messages.push(Message::Policy(of));
         Ok(())
@@ -223,11 +239,12 @@ impl Feed {
         }
         if let Some(affected) = &affected {
             let concerned = |row: i64| affected.principals.contains(&row);
-            let known = self.told.policies.iter();
-            let again = known.filter(|(_, (subject, _))| {
-                concerned(subject.principal) || subject.requester.is_some_and(concerned)
+            let again = self.told.policies.iter().filter(|(_, told)| {
+                concerned(told.subject.principal)
+                    || told.subject.requester.is_some_and(concerned)
+                    || told.ends.is_some_and(|end| end <= now)
             });
-            subjects.extend(again.map(|(id, (subject, _))| (id.clone(), subject.clone())));
+            subjects.extend(again.map(|(id, told)| (id.clone(), told.subject.clone())));
         } else {
             gone.clear();
         }
@@ -237,8 +254,6 @@ impl Feed {
         }
         self.policies(subjects, messages).await?;
         self.drop_unused(messages);
-        let ends = self.told.sandboxes.values().filter_map(|told| told.not_after).min();
-        self.told.wake_at = [self.told.wake_at, ends].into_iter().flatten().min();
         Ok(())
     }
 
@@ -261,9 +276,13 @@ impl Feed {
                 let principal = Some(IdOf::Principal.id(subject.principal));
                 let requester = subject.requester.map(|row| IdOf::Principal.id(row));
                 let of = self.policy_of(id.clone(), principal, requester, Some(&rendered), None);
-                let known = self.told.policies.get(id).map(|(_, hash)| hash.as_str());
-                if known != Some(of.config_hash.as_str()) {
-                    self.told.policies.insert(id.clone(), (subject.clone(), of.config_hash.clone()));
+                let told = ToldPolicy {
+                    subject: subject.clone(),
+                    hash: of.config_hash.clone(),
+                    ends: rendered.valid_until,
+                };
+                let before = self.told.policies.insert(id.clone(), told);
+                if before.is_none_or(|before| before.hash != of.config_hash) {
                     messages.push(Message::Policy(of));
                 }
             }
@@ -283,7 +302,7 @@ impl Feed {
 
     /// What is told of a policy: nothing of it where the proxy cannot enforce it.
     fn policy_of(
-        &mut self,
+        &self,
         id: String,
         principal_id: Option<String>,
         requester_principal_id: Option<String>,
@@ -297,8 +316,6 @@ impl Feed {
             }
             Some(_) => (Status::Incompatible, Policy::default()),
         };
-        let ends = rendered.and_then(|rendered| rendered.valid_until);
-        self.told.wake_at = [self.told.wake_at, ends].into_iter().flatten().min();
         let content = rendered.filter(|_| status == Status::Assigned).map(|rendered| rendered.hash.as_str());
         let config_hash = assigned_hash(content, status, principal_id.as_deref(), assigned_at);
         PolicyOf { id, config_hash, status, principal_id, requester_principal_id, policy }
