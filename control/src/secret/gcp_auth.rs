@@ -38,6 +38,15 @@ pub struct CredentialsProvider {
     pub kind: String,
 }
 
+impl GcpAuthSecret {
+    /// The policy language takes an empty list for every request, as iron-proxy does; a token for Google is for Google.
+    pub(super) fn bind(&mut self) {
+        if self.rules.is_empty() {
+            self.rules.push(Rule { host: Some("*.googleapis.com".to_owned()), ..Rule::default() });
+        }
+    }
+}
+
 impl Facts for GcpAuthSecret {
     fn sources(&mut self) -> Vec<(String, &mut Source)> {
         self.keyfile.iter_mut().map(|source| ("keyfile".to_owned(), source)).collect()
@@ -72,13 +81,6 @@ impl Facts for GcpAuthSecret {
     }
 
     fn render(&self, rules: Tree) -> Option<Tree> {
-        // The policy language takes an empty list for every request, iron-proxy too; a token for Google is for Google.
-        let rules = match rules {
-            Tree::List(list) if list.is_empty() => {
-                Tree::list([Tree::map([("host", Tree::text("*.googleapis.com"))])])
-            }
-            rules => rules,
-        };
         let mut tree =
             Tree::map([("scopes", Tree::list(self.scopes.iter().map(Tree::text))), ("rules", rules)]);
         if let Some(keyfile) = &self.keyfile {

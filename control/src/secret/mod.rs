@@ -161,6 +161,9 @@ impl Spec {
     /// Reads and checks what a write says. The warnings are the policy language's own.
     pub fn read(kind: SecretKind, attributes: Map<String, Value>) -> Result<(Self, Vec<Warning>), Details> {
         let mut spec = Self::decode(kind, attributes)?;
+        if let Self::GcpAuth(spec) = &mut spec {
+            spec.bind();
+        }
         if let Some(rules) = spec.facts_mut().rules_mut() {
             number(rules);
         }

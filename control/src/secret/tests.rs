@@ -221,3 +221,11 @@ fn a_placeholder_that_is_a_word_is_warned_about_where_bodies_are_searched() {
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].starts_with("replace_config.proxy_value: "), "{warnings:?}");
 }
+
+#[test]
+fn a_token_for_google_without_rules_is_for_google() {
+    let mut secret = object(valid(SecretKind::GcpAuth));
+    secret.remove("rules");
+    let (spec, _) = Spec::read(SecretKind::GcpAuth, secret).expect("accepted");
+    assert_eq!(spec.shown()["rules"][0]["host"], "*.googleapis.com");
+}
