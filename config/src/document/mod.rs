@@ -39,6 +39,7 @@ mod place;
 mod postgres;
 mod problem;
 mod proxy;
+mod rendered;
 mod rule;
 mod schema;
 mod secrets;
@@ -67,6 +68,7 @@ pub use metrics::Metrics;
 pub use postgres::{Postgres, PostgresClient, PostgresSetting, PostgresUpstream};
 pub use problem::{Location, Problem, Problems, Severity, ValueError};
 pub use proxy::{AllowedPorts, Auth, Proxy};
+pub use rendered::parse_rendered;
 pub use rule::{Action, ForeignCredentials, Rule, Scheme};
 pub use schema::json_schema;
 pub use secrets::{
