@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use keyferry_config::document::{self, Document, Loaded, Options, Problems, Severity};
+use keyferry_config::document::{self, Document, Fixtures, KeyWarning, Loaded, Options, Problems, Severity};
 use keyferry_config::policy::Policy;
 
 use crate::environment;
@@ -58,6 +58,23 @@ fn refuse(path: &Path, problems: &Problems) -> Failure {
     let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
     let noun = if errors == 1 { "error" } else { "errors" };
     Failure::config(format!("{}: {errors} {noun}", path.display()))
+}
+
+/// Says what is to be looked at, with the places of the keys.
+pub(crate) fn warn_at(path: &Path, warnings: &[KeyWarning]) -> Result<(), Failure> {
+    if !warnings.is_empty() {
+        let text = text(path).map_err(Failure::config)?;
+        let problems =
+            document::warn_at(&path.display().to_string(), &text, &environment::variable, warnings);
+        say(&problems.map_err(|problems| refuse(path, &problems))?);
+    }
+    Ok(())
+}
+
+/// Fixtures for a policy; what is wrong with them is said on stderr.
+pub(crate) fn fixtures(path: &Path) -> Result<Fixtures, Failure> {
+    let text = text(path).map_err(Failure::config)?;
+    Fixtures::parse(&path.display().to_string(), &text).map_err(|problems| refuse(path, &problems))
 }
 
 fn text(path: &Path) -> Result<String, String> {

@@ -7,6 +7,7 @@ mod environment;
 mod failure;
 mod log;
 mod opentelemetry;
+mod replay;
 mod terminal;
 mod watch;
 

@@ -321,6 +321,26 @@ fn what_a_block_lacks_or_contradicts() {
             "f.yaml:1:16: audit.path: only the sink \"file\" takes a path\n  hint: write sink: file, or leave out the path",
         ),
         (
+            "audit: { rotate: { max_bytes: 1000000 } }\n",
+            "f.yaml:1:10: audit.rotate: only the sink \"file\" is rotated\n  hint: write sink: file, or leave out the rotation",
+        ),
+        (
+            "audit: { sink: file, path: a, rotate: { keep: 3 } }\n",
+            "f.yaml:1:31: audit.rotate: says neither how large nor how old a file may become\n  hint: set max_bytes, max_age, or both",
+        ),
+        (
+            "audit: { sink: file, path: a, rotate: { max_bytes: 65535 } }\n",
+            "f.yaml:1:52: audit.rotate.max_bytes: must be at least 65536",
+        ),
+        (
+            "audit: { sink: file, path: a, rotate: { max_age: 59s } }\n",
+            "f.yaml:1:50: audit.rotate.max_age: must be at least 1m",
+        ),
+        (
+            "audit: { on_full: block }\n",
+            "f.yaml:1:19: audit.on_full: unknown choice: \"block\"\n  hint: valid here: deny, sample",
+        ),
+        (
             "audit: { sink: syslog, path: a }\n",
             "f.yaml:1:16: audit.sink: unknown audit sink: \"syslog\"\n  hint: valid here: stderr, stdout, file",
         ),

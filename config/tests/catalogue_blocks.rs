@@ -179,8 +179,8 @@ fn sources() {
             "f.yaml:4:17: transforms[0].config.secrets[0].source.value: control_plane source requires \"value\" field",
         ),
         (
-            "{ type: control_plane, value: x, ttl: 1m }",
-            "f.yaml:4:63: transforms[0].config.secrets[0].source.ttl: a source of type control_plane takes no \"ttl\"\n  hint: valid here: type, json_key, value",
+            "{ type: control_plane, value: a-value-of-it, ttl: 1m }",
+            "f.yaml:4:75: transforms[0].config.secrets[0].source.ttl: a source of type control_plane takes no \"ttl\"\n  hint: valid here: type, json_key, value",
         ),
         (
             "{ type: token_broker, credential_id: a }",

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use keyferry_config::document::{
-    Action, AllowedPorts, Allowlist, Audit, AuditSink, Auth, Dns, Document, ForeignCredentials, Formatter,
-    Inject, InjectTarget, ListenAddr, Loaded, Log, LogLevel, Management, Metrics, OnUnavailable, OneOrMany,
-    Options, Proxy, Replace, Rule, Scheme, SecretEntry, SecretMode, Secrets, Source, SourceKind, Tls,
-    TlsMode, Transform, parse,
+    Action, AllowedPorts, Allowlist, Audit, AuditSink, Auth, Dns, Document, Fixtures, ForeignCredentials,
+    Formatter, Inject, InjectTarget, ListenAddr, Loaded, Log, LogLevel, Management, Metrics, OnFull,
+    OnUnavailable, OneOrMany, Options, Proxy, Replace, Rule, Scheme, SecretEntry, SecretMode, Secrets,
+    Source, SourceKind, Tls, TlsMode, Transform, parse,
 };
 use keyferry_config::policy::Policy;
 
@@ -74,6 +75,9 @@ fn every_example_loads_without_a_warning_and_compiles() {
     let mut found = BTreeSet::new();
     for file in std::fs::read_dir(folder()).unwrap() {
         let name = file.unwrap().file_name().into_string().unwrap();
+        if name.ends_with(".test.yaml") {
+            continue;
+        }
         let loaded = load(&name);
         assert_eq!(loaded.warnings.to_string(), "", "{name}");
         assert!(Policy::compile(&loaded.document, 1).is_ok(), "{name}");
@@ -83,6 +87,27 @@ fn every_example_loads_without_a_warning_and_compiles() {
     let expected =
         ["iron-proxy-everything.yaml", "iron-proxy.yaml", "llm-agent.yaml", "minimal.yaml", "reference.yaml"];
     assert_eq!(found, expected.map(str::to_owned).into());
+}
+
+#[test]
+fn every_example_with_fixtures_does_what_they_expect() {
+    let mut found = BTreeSet::new();
+    for file in std::fs::read_dir(folder()).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        if !name.ends_with(".test.yaml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(folder().join(&name)).unwrap();
+        let fixtures = Fixtures::parse(&name, &text).unwrap_or_else(|problems| panic!("{problems}"));
+        let config = load(fixtures.config.unwrap().to_str().unwrap());
+        let policy = Arc::new(Policy::compile(&config.document, 1).unwrap());
+        for case in &fixtures.cases {
+            assert_eq!(policy.test(case).differences, [], "{name}: {}", case.name);
+        }
+        assert!(fixtures.cases.len() > 5, "{name} shows what its configuration is for");
+        found.insert(name);
+    }
+    assert_eq!(found, ["llm-agent.test.yaml".to_owned()].into());
 }
 
 #[test]
@@ -205,7 +230,12 @@ fn the_reference_example_says_every_key() {
             api_key_env: "KEYFERRY_MANAGEMENT_API_KEY".to_owned(),
         },
         log: Log { level: LogLevel::Info },
-        audit: Audit { sink: AuditSink::File, path: Some("audit.jsonl".into()) },
+        audit: Audit {
+            sink: AuditSink::File,
+            path: Some("audit.jsonl".into()),
+            rotate: None,
+            on_full: OnFull::Deny,
+        },
     };
     assert_eq!(load("reference.yaml").document, expected);
 }

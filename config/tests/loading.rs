@@ -553,3 +553,37 @@ fn ten_thousand_rules_load() {
     assert_eq!(rules.len(), 10_000);
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
 }
+
+#[test]
+fn t52_a_template_that_no_header_may_hold_is_refused() {
+    for (target, formatter, refused) in [
+        ("header: X-A", r#""Bearer {{ .Value }}\\r\\nX-B: c""#, true),
+        ("header: X-A", "'Schlüssel {{ .Value }}'", true),
+        ("header: X-A", r#"'Basic {{ base64 "ü:" .Value }}'"#, false),
+        ("query_param: a", "'Schlüssel {{ .Value }}'", false),
+    ] {
+        let text = format!(
+            "transforms: [{{ name: secrets, config: {{ secrets: [{{ source: {{ type: env, var: A }}, inject: {{ {target}, formatter: {formatter} }}, rules: [{{ host: a.example }}] }}] }} }}]"
+        );
+        let read = parse("f.yaml", &text.replace("\\\\", "\\"), &|_| None, Options::default());
+        let said = read.err().map(|problems| problems.to_string()).unwrap_or_default();
+        let expected = "inject.formatter: the text holds a character that no header may hold: ";
+        assert_eq!(said.contains(expected), refused, "{formatter}: {said}");
+    }
+}
+
+#[test]
+fn a_value_in_the_file_that_is_too_short_to_be_taken_out_of_responses_is_told() {
+    let text = |rest: &str| {
+        format!(
+            "transforms: [{{ name: secrets, config: {{ secrets: [{{ source: {{ type: control_plane, value: short }}, replace: {{ proxy_value: x }}, rules: [{{ host: a.example }}]{rest} }}] }} }}]"
+        )
+    };
+    let warnings =
+        |text: &str| parse("f.yaml", text, &|_| None, Options::default()).unwrap().warnings.to_string();
+    assert_eq!(
+        warnings(&text("")),
+        "f.yaml:1:91: warning: transforms[0].config.secrets[0].source.value: a value of less than 8 bytes is not taken out of responses, as it occurs by chance\n  hint: use a longer credential; or say redact_responses: false, if that is meant"
+    );
+    assert_eq!(warnings(&text(", redact_responses: false")), "");
+}

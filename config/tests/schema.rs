@@ -66,6 +66,10 @@ fn every_example_names_the_schema_and_is_valid() {
     let validator = validator();
     for file in std::fs::read_dir(folder().join("examples")).unwrap() {
         let path = file.unwrap().path();
+        // Fixtures are not configurations.
+        if path.to_str().unwrap().ends_with(".test.yaml") {
+            continue;
+        }
         let text = std::fs::read_to_string(&path).unwrap();
         let first = text.lines().next().unwrap_or_default();
         assert_eq!(first, "# yaml-language-server: $schema=../schema.json", "{}", path.display());
@@ -105,6 +109,7 @@ fn each_block_has_the_keys_of_its_reader_and_no_others() {
         ("management", "management: { zz: 1 }".to_owned()),
         ("log", "log: { zz: 1 }".to_owned()),
         ("audit", "audit: { zz: 1 }".to_owned()),
+        ("audit_rotate", "audit: { rotate: { zz: 1 } }".to_owned()),
         ("transform", "transforms: [{ zz: 1 }]".to_owned()),
         ("allowlist", transform("allowlist", "{ zz: 1 }")),
         ("rule", transform("allowlist", "{ rules: [{ zz: 1 }] }")),

@@ -71,6 +71,23 @@ transforms:
 }
 
 #[test]
+fn a_rule_that_denies_has_no_credentials_to_judge() {
+    let text = "\
+transforms:
+- name: allowlist
+  config: { rules: [{ host: a.example, action: deny, foreign_credentials: strip }, { host: b.example, foreign_credentials: deny }] }
+";
+    let loaded = load(text);
+    assert_eq!(
+        (loaded.warnings.to_string(), loaded.unsupported.to_string()),
+        (
+            "f.yaml:3:75: warning: transforms[0].config.rules[0].foreign_credentials: a rule that denies lets nothing pass whose credentials could be judged\n  hint: write it in the rule that allows these requests".to_owned(),
+            String::new()
+        )
+    );
+}
+
+#[test]
 fn what_asks_for_nothing_is_not_refused() {
     let text = "
 postgres: {}

@@ -2,10 +2,23 @@
 //!
 //! Field names are iron-proxy's where it has the field; the rest are additions. `docs/audit.md` describes each.
 
+mod event;
+mod render;
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
+use std::fmt;
+use std::net::SocketAddr;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use keyferry_config::policy::Location;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smallvec::SmallVec;
+
+pub use event::{Beginning, Chain, Dropped, Event, EventKind, Line, Torn};
+pub use render::Renderer;
+pub(crate) use render::hex;
 
 /// A line of the audit log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,9 +41,12 @@ pub struct Record<'a> {
     /// What went wrong, in words.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Cow<'a, str>>,
+    /// The upstream answered 401, a secret had a new value, and the request was sent once more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retried: bool,
     /// What each transform did.
-    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
-    pub request_transforms: Vec<TransformTrace<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "SmallVec::is_empty")]
+    pub request_transforms: SmallVec<[TransformTrace<'a>; 1]>,
     /// What each transform did to the response.
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     pub response_transforms: Vec<TransformTrace<'a>>,
@@ -87,8 +103,7 @@ impl Action {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Audit<'a> {
     /// Unique; the same as in the body of a refusal.
-    #[serde(borrow)]
-    pub request_id: Cow<'a, str>,
+    pub request_id: RequestId,
     /// On whose behalf.
     #[serde(borrow)]
     pub principal: Cow<'a, str>,
@@ -131,11 +146,9 @@ pub struct Audit<'a> {
     /// Bytes of the response body that the client was sent.
     pub bytes_out: u64,
     /// The address that was dialled.
-    #[serde(borrow)]
-    pub upstream_addr: Option<Cow<'a, str>>,
+    pub upstream_addr: Option<SocketAddr>,
     /// The address that the client has for us.
-    #[serde(borrow)]
-    pub remote_addr: Cow<'a, str>,
+    pub remote_addr: SocketAddr,
     /// `h1` or `h2`.
     #[serde(borrow)]
     pub client_protocol: Option<Cow<'a, str>>,
@@ -173,14 +186,20 @@ pub struct TransformTrace<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Annotations<'a> {
     /// Placeholders that became values.
-    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
-    pub swapped: Vec<SecretUse<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "SmallVec::is_empty")]
+    pub swapped: SmallVec<[SecretUse<'a>; 1]>,
     /// Values that were set.
-    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
-    pub injected: Vec<SecretUse<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "SmallVec::is_empty")]
+    pub injected: SmallVec<[SecretUse<'a>; 1]>,
     /// Secrets whose value could not be had.
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     pub secret_unavailable: Vec<Cow<'a, str>>,
+    /// Where credentials of the client's own left for a host that has a secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreign_passed: Vec<Location>,
+    /// Where they were taken out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreign_stripped: Vec<Location>,
     /// How often a real value was taken out of the response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redacted: Option<u64>,
@@ -199,5 +218,35 @@ pub struct SecretUse<'a> {
     #[serde(borrow)]
     pub secret: Cow<'a, str>,
     /// `header:NAME`, `query:KEY`, `path`, `body`.
-    pub locations: Vec<String>,
+    pub locations: Cow<'a, [Location]>,
+}
+
+/// Sixteen bytes that name a request: random per process, counted within it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId {
+    /// What the ids of one process share.
+    pub process: u64,
+    /// Its number there.
+    pub number: u64,
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}{:016x}", self.process, self.number)
+    }
+}
+
+impl Serialize for RequestId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RequestId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        let id = u128::from_str_radix(&text, 16).ok().filter(|_| text.len() == 32);
+        let id = id.ok_or_else(|| serde::de::Error::custom("a request id is 32 hexadecimal digits"))?;
+        Ok(Self { process: (id >> 64) as u64, number: id as u64 })
+    }
 }

@@ -82,6 +82,14 @@ impl RequestBody {
         Self::Stream(RequestStream { inner, flow, ticks: Ticks::default(), watch: None, swap })
     }
 
+    /// The same body once more, unless it streams.
+    pub(crate) fn again(&self) -> Option<Full<Bytes>> {
+        match self {
+            Self::Whole(body) => Some(body.clone()),
+            Self::Stream(_) => None,
+        }
+    }
+
     /// Puts what was read of a swapped body in front of it again.
     pub(crate) fn put_back(&mut self, piece: Bytes) {
         if let Self::Stream(RequestStream { swap: Some(swap), .. }) = self {
@@ -449,3 +457,6 @@ impl ResponseStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use crate::drain::Drain;
 use crate::identity::Identity;
 use crate::listener::Admission;
 use crate::open::OpenTunnels;
+use crate::redact::Redactors;
 use crate::telemetry::Telemetry;
 use crate::tls::LeafCache;
 use crate::upstream::Pool;
@@ -34,6 +35,7 @@ pub(crate) struct Generation {
     pub(crate) policy: Arc<Policy>,
     /// By the policy's numbers.
     pub(crate) secrets: Vec<Arc<SecretHandle>>,
+    pub(crate) redactors: Redactors,
     pub(crate) identity: Identity,
     pub(crate) leafs: Arc<LeafCache>,
     pub(crate) pool: Arc<Pool>,

@@ -9,6 +9,7 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
 use keyferry_config::policy::{Plan, Reason, Refusal, RequestHead, Scheme, Scope, Verdict};
 
@@ -19,6 +20,7 @@ use crate::guard::request::{agrees, has_one_framing, strip_hop_by_hop, strip_res
 use crate::open::OpenExchange;
 use crate::redact::{Scan, narrow_request, scan_fields};
 use crate::refusal;
+use crate::retry;
 use crate::session::{Around, Bound, Route, Session};
 use crate::trace;
 use crate::transform::secrets;
@@ -63,7 +65,10 @@ pub(crate) async fn exchange(
             };
             Response::from_parts(parts, body)
         }
-        Ok(Answer::Switched(switch, open)) => switch.relay(&session.plane, &bound, open, recorder),
+        Ok(Answer::Switched(switched)) => {
+            let Switched { switch, open, plan } = *switched;
+            switch.relay(&session.plane, bound, open, plan, recorder)
+        }
         Err(refusal) => {
             if let Some(unread) = body.filter(|body| !waits && !body.is_end_stream()) {
                 session.plane.drain.spawn(discard(unread));
@@ -73,9 +78,17 @@ pub(crate) async fn exchange(
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "a response is the common case and must not allocate")]
 enum Answer {
     Response(Response<Incoming>, Lease, Option<Box<Scan>>),
-    Switched(websocket::Switch, Arc<OpenExchange>),
+    /// Boxed: rare, and large.
+    Switched(Box<Switched>),
+}
+
+struct Switched {
+    switch: websocket::Switch,
+    open: Arc<OpenExchange>,
+    plan: Plan,
 }
 
 async fn carry(
@@ -87,8 +100,15 @@ async fn carry(
     body: &mut Option<Incoming>,
     recorder: &mut Recorder,
 ) -> Result<Answer, Refusal> {
+    let extended = websocket::extended_connect(&mut parts)?;
     agrees(&parts, &route.destination, &route.host_header)?;
-    let websocket = wants_websocket(&parts).then(|| websocket::Handshake::take(&mut parts)).transpose()?;
+    let websocket = match extended || wants_websocket(&parts) {
+        true => {
+            recorder.entry().method = Some(parts.method.clone());
+            Some(Box::new(websocket::Handshake::take(&mut parts, extended)?))
+        }
+        false => None,
+    };
     strip_hop_by_hop(&mut parts.headers);
     // hyper answers `100 Continue` when the body is first read, which is not before the policy has decided (T35).
     parts.headers.remove(EXPECT);
@@ -100,6 +120,7 @@ async fn carry(
     let plan = decide(&bound.scope, &parts, &target)?;
     recorder.entry().rule = plan.rule.clone();
     recorder.entry().warned = plan.warned;
+    recorder.entry().foreign.clone_from(&plan.foreign);
     if let Some(trace) = recorder.trace() {
         trace.decided = Some(Instant::now());
     }
@@ -114,13 +135,22 @@ async fn carry(
         return Err(open.refusal());
     }
     let sent = async {
+        let head = retry::Head::keep(&plan, bound, &parts, &target);
         let (parts, body) = secrets::apply(&plan, bound, parts, target, body, recorder).await?;
+        let second = head.and_then(|head| head.with(&body));
         let request = Request::from_parts(parts, body);
-        match websocket {
+        if let Some(handshake) = websocket {
             // Boxed like every way that few requests take: the future of each request would hold room for it, and be moved with it.
-            Some(handshake) => Box::pin(shake_hands(handshake, route, bound, &open, request, recorder)).await,
-            None => send(route, bound, request, recorder).await,
+            return Box::pin(shake_hands(*handshake, route, bound, (&open, &plan), request, recorder)).await;
         }
+        let (mut response, mut lease) = send(route, bound, request, recorder).await?;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Some(second) = second
+            && let Some(request) = Box::pin(second.renewed(recorder)).await?
+        {
+            (response, lease) = Box::pin(send(route, bound, request, recorder)).await?;
+        }
+        respond(bound, response, lease, recorder).await
     };
     tokio::select! {
         answer = sent => answer,
@@ -141,7 +171,7 @@ async fn send(
     bound: &Bound,
     request: Request<RequestBody>,
     recorder: &mut Recorder,
-) -> Result<Answer, Refusal> {
+) -> Result<(Response<Incoming>, Lease), Refusal> {
     let Bound { generation, scope, .. } = bound;
     let slot = bound.slot(route);
     let flow = recorder.request_flow();
@@ -166,23 +196,24 @@ async fn send(
     if let Some(trace) = recorder.trace() {
         (trace.dialled, trace.answered) = (approach.dialled().copied(), Some(answered));
     }
-    respond(bound, response, lease, recorder).await
+    Ok((response, lease))
 }
 
 async fn shake_hands(
     handshake: websocket::Handshake,
     route: &Route,
     bound: &Bound,
-    open: &Arc<OpenExchange>,
-    request: Request<RequestBody>,
+    (open, plan): (&Arc<OpenExchange>, &Plan),
+    mut request: Request<RequestBody>,
     recorder: &mut Recorder,
 ) -> Result<Answer, Refusal> {
+    adapt(&mut request, Protocol::H1, route);
     match handshake.perform(route, bound, request, recorder).await? {
         websocket::Performed::Switched(mut switch) => {
             if let Some(redactor) = bound.redactor().await {
                 recorder.entry().redacted += scan_fields(&redactor, switch.headers_mut());
             }
-            Ok(Answer::Switched(switch, Arc::clone(open)))
+            Ok(Answer::Switched(Box::new(Switched { switch, open: Arc::clone(open), plan: plan.clone() })))
         }
         websocket::Performed::Declined(response, lease) => respond(bound, response, lease, recorder).await,
     }
@@ -265,6 +296,8 @@ async fn respond(
     recorder.entry().status = Some(response.status().as_u16());
     strip_response(response.headers_mut());
     response.extensions_mut().remove::<OnUpgrade>();
+    // An upstream's own words may echo a value (T43), or look like one of our reasons.
+    response.extensions_mut().remove::<ReasonPhrase>();
     *response.version_mut() = Version::HTTP_11;
     Ok(Answer::Response(response, lease, scan))
 }

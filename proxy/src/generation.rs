@@ -14,6 +14,7 @@ use keyferry_source::{SecretValue, Sources};
 use crate::audit::{Audit, AuditTarget, Writer};
 use crate::data_plane::{Generation, Limits};
 use crate::identity::{Credentials, Identity};
+use crate::redact::Redactors;
 use crate::start::StartError;
 use crate::telemetry::Telemetry;
 use crate::tls::{Authority, LeafCache, LeafSettings, UpstreamTls};
@@ -38,6 +39,8 @@ struct Built {
     leafs: Made<LeafOrigin, LeafCache>,
     pool: Made<PoolOrigin, Pool>,
     audit: Made<AuditTarget, Audit>,
+    /// What the document asks of it beside where it is.
+    audit_settings: document::Audit,
 }
 
 /// Something, and what it was made of.
@@ -98,6 +101,7 @@ impl Builder {
         let generation = Generation {
             policy: Arc::new(policy),
             secrets,
+            redactors: Redactors::default(),
             identity,
             leafs: Arc::clone(&leafs.it),
             pool: Arc::clone(&pool.it),
@@ -108,12 +112,15 @@ impl Builder {
             },
             propagate_trace: document.proxy.propagate_trace,
         };
-        Ok((generation, Candidate { built: Built { number, leafs, pool, audit }, writer }))
+        let audit_settings = document.audit.clone();
+        Ok((generation, Candidate { built: Built { number, leafs, pool, audit, audit_settings }, writer }))
     }
 
     /// The candidate is in force now: the next build starts from it.
     pub(crate) fn commit(&mut self, candidate: Candidate) {
+        candidate.built.audit.it.apply(&candidate.built.audit_settings);
         self.before = Some(candidate.built);
+        self.writers.retain(|writer| !writer.is_finished());
         self.writers.extend(candidate.writer);
     }
 
@@ -183,7 +190,10 @@ impl Builder {
         if let Some(it) = Made::again(self.before.as_ref().map(|before| &before.audit), &target) {
             return Ok((Made { of: target, it }, None));
         }
-        let (audit, writer) = Audit::open(&target)?;
+        if let Some(audit) = self.writers.iter().find_map(|writer| writer.again(&target)) {
+            return Ok((Made { of: target, it: Arc::new(audit) }, None));
+        }
+        let (audit, writer) = Writer::start(&target)?;
         Ok((Made { of: target, it: Arc::new(audit) }, Some(writer)))
     }
 }

@@ -22,6 +22,7 @@ mod passthrough;
 mod redact;
 mod refusal;
 mod reload;
+mod retry;
 mod session;
 mod start;
 mod stream;

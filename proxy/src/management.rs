@@ -12,6 +12,7 @@ use serde::Serialize;
 use subtle::ConstantTimeEq;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::AuditStatus;
 use crate::listener::{Bound, serve_operators};
 use crate::reload::{ReloadError, Reloader};
 
@@ -21,6 +22,7 @@ struct StatusBody {
     generation: u64,
     applied_at: Timestamp,
     last_reload: LastReload,
+    audit: AuditStatus,
 }
 
 #[derive(Serialize)]
@@ -86,6 +88,7 @@ fn status(reloader: &Reloader) -> StatusBody {
             status: if status.last_error.is_none() { "ok" } else { "failed" },
             error: status.last_error.clone(),
         },
+        audit: reloader.audit(),
     }
 }
 

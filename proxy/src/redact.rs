@@ -13,13 +13,11 @@ use http::HeaderValue;
 use keyferry_source::SecretValue;
 use zeroize::Zeroizing;
 
-pub(crate) use live::LiveRedactor;
+pub(crate) use keyferry_config::policy::SHORTEST_REDACTED as SHORTEST;
+pub(crate) use live::{LiveRedactor, Redactors};
 pub(crate) use response::{Scan, narrow_request, scan_fields};
 
 use crate::stream::{Caps, Decision, Patterns, Pieces, Replacer};
-
-/// Shorter values occur by chance, and replacing those would only break responses.
-pub(crate) const SHORTEST: usize = 8;
 
 /// What an injected value becomes; a swapped one becomes its placeholder.
 pub(crate) fn label(name: &str) -> String {

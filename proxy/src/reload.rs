@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin;
-use crate::audit::RequestIds;
+use crate::audit::{AuditStatus, RequestIds};
 use crate::data_plane::{DataPlane, Generation};
 use crate::drain::Drain;
 use crate::generation::{Builder, variable};
@@ -144,6 +144,8 @@ impl Reloader {
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let mut state = self.0.state.lock().await;
         let reloaded = self.try_reload(&mut state).await;
+        // Whoever moves logs away asks for a reload, whatever the document is like.
+        self.0.plane.generation.load().audit.look();
         let now = SystemTime::now();
         let before = self.0.status.load();
         let reloads = &self.0.plane.telemetry.metrics.reloads;
@@ -173,6 +175,11 @@ impl Reloader {
 
     pub(crate) fn status(&self) -> Arc<Status> {
         self.0.status.load_full()
+    }
+
+    /// How the audit log does.
+    pub(crate) fn audit(&self) -> AuditStatus {
+        self.0.plane.generation.load().audit.status()
     }
 
     pub(crate) fn management_key(&self) -> Option<Arc<SecretValue>> {

@@ -20,6 +20,7 @@ use crate::metrics::Active;
 use crate::open::OpenTunnel;
 use crate::redact::{LiveRedactor, Redactor};
 use crate::refusal;
+use crate::retry::SpareHeads;
 use crate::trace::{Context, TunnelTrace};
 use crate::upstream::{PoolKey, Slot};
 
@@ -63,7 +64,9 @@ pub(crate) struct Bound {
     /// What its policy says about the destination.
     pub(crate) scope: Scope,
     slot: OnceLock<Arc<Slot>>,
-    redactor: LiveRedactor,
+    redactor: Option<Arc<LiveRedactor>>,
+    /// For the copies of heads that may have to be sent again.
+    pub(crate) spare_heads: SpareHeads,
 }
 
 /// The tunnel around a request, as its record shows it.
@@ -145,6 +148,7 @@ impl Session {
             rule: None,
             warned: false,
             status: None,
+            retried: false,
             bytes_in: 0,
             bytes_out: 0,
             upstream: None,
@@ -152,6 +156,7 @@ impl Session {
             client_protocol: None,
             tunnel: None,
             secrets: SmallVec::new(),
+            foreign: None,
             redacted: 0,
             trace_id: None,
         }
@@ -166,12 +171,13 @@ impl Tunnel {
         port: u16,
         recorder: Recorder,
         client: Option<&Context>,
-    ) -> Self {
+    ) -> Box<Self> {
         let target = format!("{host}:{port}").into();
         let trace = TunnelTrace::begin(&session.plane.telemetry, client, &target, &session.principal);
         let open = session.plane.open.register(Some((host.clone(), port)));
         let _active = session.plane.telemetry.metrics.tunnel();
-        Self { session, host, port, target, open, record: Mutex::new(Some(recorder)), trace, _active }
+        let record = Mutex::new(Some(recorder));
+        Box::new(Self { session, host, port, target, open, record, trace, _active })
     }
 
     /// Its span, for the requests in it.
@@ -180,7 +186,7 @@ impl Tunnel {
     }
 
     /// The answer to a CONNECT that a policy no longer grants which came while it was judged.
-    pub(crate) fn refuse(self, refusal: &Refusal) -> Response<ResponseBody> {
+    pub(crate) fn refuse(self: Box<Self>, refusal: &Refusal) -> Response<ResponseBody> {
         let recorder = self.record.into_inner().unwrap_or_else(PoisonError::into_inner);
         match recorder {
             Some(recorder) => refusal::respond(refusal, recorder),
@@ -252,7 +258,7 @@ impl Bound {
 
     /// What its responses must not hold; none where no secret is bound.
     pub(crate) async fn redactor(&self) -> Option<Arc<Redactor>> {
-        self.redactor.current(&self.scope, &self.generation).await
+        Some(self.redactor.as_ref()?.current(&self.scope, &self.generation).await)
     }
 
     /// Whether no other generation has come into force.
@@ -262,7 +268,8 @@ impl Bound {
 
     fn new(generation: Arc<Generation>, destination: &Destination) -> Self {
         let scope = Scope::new(Arc::clone(&generation.policy), destination.clone());
-        Self { generation, scope, slot: OnceLock::new(), redactor: LiveRedactor::default() }
+        let redactor = generation.redactors.of(&scope);
+        Self { generation, scope, slot: OnceLock::new(), redactor, spare_heads: SpareHeads::default() }
     }
 }
 

@@ -21,6 +21,11 @@ pub const MAX_FILE_BYTES: usize = 1 << 20;
 /// Where a handle gets its value from.
 pub(crate) trait Fetch: Send + Sync {
     fn fetch(&self) -> Fetching<'_>;
+
+    /// Whether a later fetch may find another value.
+    fn may_change(&self) -> bool {
+        true
+    }
 }
 
 pub(crate) type Fetching<'a> = Pin<Box<dyn Future<Output = Result<SecretString, SourceError>> + Send + 'a>>;
@@ -51,6 +56,11 @@ impl Fetch for FromSource {
                 Some(key) => json_string(&whole, key, &self.source.display_name()),
             }
         })
+    }
+
+    /// The environment of a process is what it was at its start.
+    fn may_change(&self) -> bool {
+        !matches!(self.source.kind, SourceKind::Env { .. })
     }
 }
 

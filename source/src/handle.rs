@@ -23,6 +23,9 @@ pub const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a value that was rotated away still counts as one that must not be shown: ten minutes.
 pub const LIVE_AFTER_ROTATION: Duration = Duration::from_secs(600);
 
+/// How far apart fetches are that follow a refusal: a sandbox can have itself refused as often as it likes.
+const REFUSAL_SPACING: Duration = Duration::from_secs(5);
+
 /// A secret, shared by everything that uses its source.
 ///
 /// What its source's `ttl` means: none or zero, a value is kept for ever; negative, it is never served again (and kept only for [`SecretHandle::live`]); otherwise, once it is
@@ -63,6 +66,8 @@ struct Kept {
 struct Progress {
     flight: Option<Flight>,
     failed: Option<(SourceError, Instant)>,
+    /// When a refusal last led to a fetch.
+    refused: Option<Instant>,
 }
 
 /// `None` while the fetch is in the air. Where the fetch panicked, the sender is gone without an outcome.
@@ -172,6 +177,34 @@ impl SecretHandle {
             progress.flying().unwrap_or_else(|| self.take_off(&mut progress))
         };
         self.landing(flight).await
+    }
+
+    /// Whether the source may ever give another value.
+    pub fn may_change(&self) -> bool {
+        self.fetch.may_change()
+    }
+
+    /// The value of this version was refused where it was used (T58): whether there is another by now. Asks the source, though not for
+    /// every refusal, and shares what others ask.
+    pub async fn is_outdated(&self, version: u64) -> bool {
+        if self.latest() != version {
+            return true;
+        }
+        let flight = {
+            let mut progress = self.progress();
+            match progress.flying() {
+                Some(flight) => flight,
+                None => {
+                    let now = Instant::now();
+                    if progress.refused.is_some_and(|at| now.duration_since(at) < REFUSAL_SPACING) {
+                        return false;
+                    }
+                    progress.refused = Some(now);
+                    self.take_off(&mut progress)
+                }
+            }
+        };
+        self.landing(flight).await.is_ok_and(|value| value.version() != version)
     }
 
     fn refresh_in_background(&self, now: Instant) {

@@ -1,6 +1,7 @@
 """A WebSocket client. Arguments: URL, API key.
 
-Sends text, bytes, a large message that does not compress, and asks for a ping; prints what came back and how it ended.
+Sends text, bytes, a large message that does not compress, a larger one that does and holds the key, and asks for a ping; prints the
+extension in use, what came back and how it ended.
 """
 
 import asyncio
@@ -18,7 +19,9 @@ async def main() -> None:
     headers = {"Authorization": f"Bearer {key}"}
     try:
         async with connect(url, ssl=context, additional_headers=headers, max_size=None, open_timeout=60) as socket:
-            for message in ["hello", b"\x00\x01\x02", os.urandom(300_000), "ping me"]:
+            print(*(extension.name for extension in socket.protocol.extensions), flush=True)
+            large = "a" * 500_000 + key.ljust(100) + "b" * 500_000
+            for message in ["hello", b"\x00\x01\x02", os.urandom(300_000), large, "ping me"]:
                 await socket.send(message)
                 same = await socket.recv() == message
                 print(len(message), "same" if same else "different", flush=True)

@@ -1,7 +1,7 @@
 """A WebSocket server over TLS. Arguments: certificate file, key file.
 
-Prints its port, then the `Authorization` field of each handshake. Sends every message back, `bye`
-with close code 4001, and `ping me` with a ping whose answer it awaits first.
+Prints its port, then the `Authorization` field of each handshake and the word between runs of `a` and
+`b`. Sends every message back, `bye` with close code 4001, and `ping me` with a ping whose answer it awaits first.
 """
 
 import asyncio
@@ -19,6 +19,8 @@ async def answer(connection: ServerConnection) -> None:
         if message == "bye":
             await connection.close(4001, "as you wish")
             return
+        if message[:1] == "a":
+            print("token", message.strip("ab").strip(), flush=True)
         await connection.send(message)
 
 

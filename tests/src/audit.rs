@@ -4,15 +4,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde_json::{Value, json};
 
-/// The records of finished requests in an audit file, one JSON document a line. A stream that is
-/// open for long is announced by a record of another kind, which a slow machine may see more often.
+/// The records of finished requests in an audit file, one JSON document a line. Lines about the log itself are of other kinds,
+/// and so is the announcement of a stream that is open for long, which a slow machine may see more often.
 ///
 /// # Panics
 /// When a line is anything else.
 pub fn requests(text: &str) -> Vec<Value> {
     let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"));
     let mut records: Vec<Value> = text.lines().map(parse).collect();
-    records.retain(|record| record["msg"] != "request_open");
+    records.retain(|record| record["msg"] == "request");
     records
 }
 
@@ -22,6 +22,9 @@ pub fn requests(text: &str) -> Vec<Value> {
 /// When a field has not the shape that it must have.
 pub fn normalised(record: &Value) -> Value {
     let mut record = record.clone();
+    let fields = record.as_object_mut().expect("a record is an object");
+    let chained = [fields.remove("seq"), fields.remove("hash")];
+    assert!(chained.iter().all(Option::is_some), "no part of a chain: {record:#}");
     let time = record["time"].as_str().unwrap_or_default();
     assert!(time.len() >= 20 && time.ends_with('Z') && time.contains('T'), "not a time in UTC: {record:#}");
     record["time"] = json!("TIME");

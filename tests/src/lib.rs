@@ -5,11 +5,14 @@
 
 pub mod audit;
 pub mod authority;
+pub mod clients;
 pub mod collector;
 pub mod dns;
 pub mod exposition;
 pub mod git_server;
 pub mod http1;
+pub mod http2;
+pub mod npm_registry;
 pub mod origin;
 pub mod package_index;
 pub mod parts;
@@ -17,6 +20,7 @@ pub mod ports;
 pub mod proxy;
 pub mod raw_origin;
 pub mod sandbox;
+pub mod sealed_rows;
 pub mod tunnel;
 
 /// How long anything in a test may take before the test says what it waited for.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// The Python of the test environment, with requests, httpx, grpcio and websockets.
+/// The Python of the test environment, with the packages of `requirements.txt`.
 ///
 /// # Panics
 /// When `./scripts/test` has not made it yet.
@@ -18,8 +18,39 @@ pub fn python() -> PathBuf {
 
 /// One of our own Python programs beside the tests.
 pub fn script(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(name);
-    assert!(path.exists(), "no such script: {}", path.display());
+    program(&format!("python/{name}"))
+}
+
+/// One of our own programs beside the tests, named with its folder.
+///
+/// # Panics
+/// When there is none.
+pub fn program(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    assert!(path.exists(), "no such program: {}", path.display());
+    path
+}
+
+/// The Node of the test environment.
+///
+/// # Panics
+/// When `./scripts/test` has not installed it yet.
+pub fn node() -> PathBuf {
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
+    node_module(&format!("node-linux-{architecture}/bin/node"))
+}
+
+/// A file of a package in the same environment.
+///
+/// # Panics
+/// When `./scripts/test` has not installed it yet.
+pub fn node_module(name: &str) -> PathBuf {
+    let path = workspace().join("target/test-parts/node/node_modules").join(name);
+    assert!(
+        path.exists(),
+        "the Node clients are not installed: {} is missing\nhint: run ./scripts/test, which installs them",
+        path.display(),
+    );
     path
 }
 

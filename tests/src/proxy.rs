@@ -40,6 +40,7 @@ pub struct ProxyBuilder {
     variables: Vec<(String, String)>,
     options: Vec<String>,
     credentials: Option<(String, String)>,
+    audit: String,
     document: String,
 }
 
@@ -94,6 +95,7 @@ impl Proxy {
             variables: Vec::new(),
             options: Vec::new(),
             credentials: None,
+            audit: String::new(),
             document: String::new(),
         }
     }
@@ -313,6 +315,12 @@ impl ProxyBuilder {
         self
     }
 
+    /// More keys of the `audit` block.
+    pub fn audit(mut self, keys: &str) -> Self {
+        self.audit = format!(", {keys}");
+        self
+    }
+
     /// Only `domains`, nothing to swap.
     pub fn allow(self, domains: &[&str]) -> Self {
         let domains = domains.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
@@ -379,7 +387,8 @@ impl ProxyBuilder {
             writeln!(yaml, "  {line}").expect("a String takes it");
         }
         yaml += "tls: { ca_cert: ca.crt, ca_key: ca.key, upstream_ca: origins.pem }\n";
-        yaml += "audit: { sink: file, path: audit.jsonl }\n";
+        writeln!(yaml, "audit: {{ sink: file, path: audit.jsonl{} }}", self.audit)
+            .expect("a String takes it");
         writeln!(yaml, "dns: {{ upstream_resolver: \"{dns}\" }}\nmetrics: {{ listen: \"{metrics}\" }}")
             .expect("a String takes it");
         yaml + &self.document

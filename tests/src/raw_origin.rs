@@ -109,6 +109,11 @@ impl RawConnection {
         let _ = self.stream.flush().await;
     }
 
+    /// The connection itself, behind the head.
+    pub fn stream(&mut self) -> &mut TlsStream<TcpStream> {
+        &mut self.stream
+    }
+
     /// What comes next, none at the end of the stream.
     pub async fn receive(&mut self) -> Option<Vec<u8>> {
         let mut buffer = vec![0; 16 * 1024];

@@ -113,7 +113,7 @@ impl Sandbox {
 
     /// The one authority that its clients trust.
     pub fn trusting(mut self, certificate: &Path) -> Self {
-        self.ca = Some(certificate.to_owned());
+        self = self.with_ca(certificate);
         let names = [
             "SSL_CERT_FILE",
             "CURL_CA_BUNDLE",
@@ -125,6 +125,12 @@ impl Sandbox {
         for name in names {
             self = self.env(name, certificate);
         }
+        self
+    }
+
+    /// The same, where no variable says so yet.
+    pub fn with_ca(mut self, certificate: &Path) -> Self {
+        self.ca = Some(certificate.to_owned());
         self
     }
 

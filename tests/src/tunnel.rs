@@ -4,8 +4,11 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use rustls::client::{EchConfig, EchGreaseConfig, EchMode};
+use rustls::crypto::aws_lc_rs::hpke::DH_KEM_P256_HKDF_SHA256_AES_128;
+use rustls::crypto::hpke::Hpke as _;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, EchConfigListBytes, ServerName};
 use rustls::{AlertDescription, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -88,17 +91,30 @@ pub struct Hello<'a> {
     pub sni: bool,
     /// The protocols offered.
     pub alpn: &'a [&'a str],
+    /// Whether another ClientHello is encrypted in it (RFC 9849).
+    pub encrypted: Encrypted<'a>,
+}
+
+/// An encrypted ClientHello.
+#[derive(Clone, Copy, Debug)]
+pub enum Encrypted<'a> {
+    /// None.
+    No,
+    /// One that nobody can read, as browsers send it everywhere.
+    Grease,
+    /// One for the name that is expected; this name stands outside.
+    Behind(&'a str),
 }
 
 impl<'a> Hello<'a> {
     /// As an HTTP/1.1 client sends it.
     pub fn http1(name: &'a str) -> Self {
-        Self { name, sni: true, alpn: &["http/1.1"] }
+        Self { name, sni: true, alpn: &["http/1.1"], encrypted: Encrypted::No }
     }
 
     /// As an HTTP/2 client sends it.
     pub fn http2(name: &'a str) -> Self {
-        Self { name, sni: true, alpn: &["h2"] }
+        Self { name, sni: true, alpn: &["h2"], encrypted: Encrypted::No }
     }
 }
 
@@ -110,11 +126,12 @@ pub async fn secure(proxy: &Proxy, tunnel: TcpStream, hello: Hello<'_>) -> io::R
     let mut roots = RootCertStore::empty();
     let ca = CertificateDer::from_pem_file(proxy.ca_certificate()).map_err(io::Error::other)?;
     roots.add(ca).map_err(io::Error::other)?;
-    let mut config = rustls::ClientConfig::builder_with_provider(crypto_provider())
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let builder = rustls::ClientConfig::builder_with_provider(crypto_provider());
+    let builder = match encryption(hello.encrypted)? {
+        None => builder.with_safe_default_protocol_versions(),
+        Some(mode) => builder.with_ech(mode),
+    };
+    let mut config = builder.map_err(io::Error::other)?.with_root_certificates(roots).with_no_client_auth();
     config.enable_sni = hello.sni;
     config.alpn_protocols = hello.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     let name = match hello.name.parse::<IpAddr>() {
@@ -122,6 +139,35 @@ pub async fn secure(proxy: &Proxy, tunnel: TcpStream, hello: Hello<'_>) -> io::R
         Err(_) => ServerName::try_from(hello.name.to_owned()).map_err(io::Error::other)?,
     };
     within("the TLS handshake", TlsConnector::from(Arc::new(config)).connect(name, tunnel)).await
+}
+
+fn encryption(encrypted: Encrypted<'_>) -> io::Result<Option<EchMode>> {
+    let suite = DH_KEM_P256_HKDF_SHA256_AES_128;
+    let (key, _) = suite.generate_key_pair().map_err(io::Error::other)?;
+    match encrypted {
+        Encrypted::No => Ok(None),
+        Encrypted::Grease => Ok(Some(EchGreaseConfig::new(suite, key).into())),
+        Encrypted::Behind(outer) => {
+            let list = EchConfigListBytes::from(ech_config_list(&key.0, outer));
+            EchConfig::new(list, &[suite]).map(|config| Some(config.into())).map_err(io::Error::other)
+        }
+    }
+}
+
+/// As the DNS of a server would tell it (RFC 9849 section 4): one configuration for P-256, HKDF-SHA256 and AES-128-GCM.
+fn ech_config_list(key: &[u8], outer: &str) -> Vec<u8> {
+    let short = |length: usize| (length as u16).to_be_bytes();
+    let contents = [
+        [7, 0, 0x10].as_slice(),
+        &short(key.len()),
+        key,
+        &[0, 4, 0, 1, 0, 1, 0, outer.len() as u8],
+        outer.as_bytes(),
+        &[0, 0],
+    ]
+    .concat();
+    let config = [[0xfe, 0x0d].as_slice(), &short(contents.len()), &contents].concat();
+    [short(config.len()).as_slice(), &config].concat()
 }
 
 /// A tunnel with TLS in it, for HTTP/1.1.

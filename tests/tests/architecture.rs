@@ -9,9 +9,12 @@ use serde_json::Value;
 const ARROWS: &[(&str, &[&str])] = &[
     ("keyferry-proxy", &["config", "contract", "dial", "source"]),
     ("keyferry-source", &["config", "dial"]),
+    ("keyferry-control", &["config", "contract", "dial", "seal", "store"]),
+    ("keyferry-store", &["seal"]),
     ("keyferry-contract", &["config"]),
     ("keyferry-dial", &["config"]),
     ("keyferry-config", &[]),
+    ("keyferry-seal", &[]),
 ];
 const KNOW_ALL: &[&str] = &["keyferry", "keyferry-benches", "keyferry-tests"];
 
@@ -51,8 +54,10 @@ fn workspace_dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let metadata = metadata();
     let packages = metadata["packages"].as_array().expect("packages");
     let ours: BTreeSet<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
+    // A crate that turns its own features on for its tests depends on itself.
     let of_ours = |package: &Value| {
-        dependency_names(package).into_iter().filter(|name| ours.contains(name.as_str())).collect()
+        let others = |name: &String| ours.contains(name.as_str()) && package["name"] != name.as_str();
+        dependency_names(package).into_iter().filter(others).collect()
     };
     packages
         .iter()

@@ -1,4 +1,4 @@
-//! The clients that sandboxes really run, each from an empty environment with placeholders in it.
+//! Clients at longer jobs than those of `every_client`, each from an empty environment with placeholders in it.
 
 use keyferry_tests::authority::{Authority, Validity};
 use keyferry_tests::git_server::GitServer;
@@ -7,7 +7,7 @@ use keyferry_tests::package_index::PackageIndex;
 use keyferry_tests::parts;
 use keyferry_tests::proxy::{Proxy, ProxyBuilder};
 use keyferry_tests::sandbox::{Running, Sandbox};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const KEYFERRY: &str = env!("CARGO_BIN_EXE_keyferry-under-test");
 const REAL: &str = "real-0123456789";
@@ -19,7 +19,7 @@ fn proxy(host: &str, auth: bool) -> ProxyBuilder {
     let policy = format!(
         "transforms:\n  - {{ name: allowlist, config: {{ domains: [{host}] }} }}\n  \
          - name: secrets\n    config:\n      secrets:\n        - source: {{ type: env, var: SERVICE_TOKEN }}\n          \
-         replace: {{ proxy_value: SERVICE_TOKEN, match_headers: [Authorization] }}\n          rules: [{{ host: {host} }}]\n"
+         replace: {{ proxy_value: SERVICE_TOKEN, match_headers: [Authorization], match_body: true }}\n          rules: [{{ host: {host} }}]\n"
     );
     let proxy = Proxy::builder(KEYFERRY).policy(&policy).env("SERVICE_TOKEN", REAL);
     if auth { proxy.auth("sandbox", "let-me-out") } else { proxy }
@@ -70,19 +70,6 @@ async fn curl_with_wrong_credentials_for_the_proxy_or_with_none() {
     assert_eq!(reasons, ["proxy_auth_required"; 4]);
     ended.assert_never_wrote("guessed");
     ended.assert_never_wrote("let-me-out");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn wget() {
-    let (origin, proxy) = api(true).await;
-    let sandbox = Sandbox::of(&proxy);
-    let ca = format!("--ca-certificate={}", sandbox.ca().display());
-    let key = "--header=Authorization: Bearer SERVICE_TOKEN";
-    let output = sandbox.run("wget", ["-q", "-O", "-", &ca, key, &origin.url("/file")]).await.success();
-
-    let seen: Value = serde_json::from_str(&output).expect("the origin's answer");
-    assert_eq!(seen["target"], "/file");
-    assert_eq!(origin.only_request().header("authorization"), Some(format!("Bearer {REAL}").as_str()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,38 +140,6 @@ async fn pip_install() {
         let asked = ended.records().iter().any(|record| record["audit"]["reason"] == "proxy_auth_required");
         assert_eq!(asked, auth);
         ended.assert_never_wrote(REAL);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn python_requests() {
-    let (origin, proxy) = api(true).await;
-    let output = Sandbox::of(&proxy)
-        .python("requests_client.py", [&origin.url("/v1"), "SERVICE_TOKEN"])
-        .await
-        .success();
-
-    let answers: Value = serde_json::from_str(&output).expect("the client's report");
-    for (n, seen) in origin.received().iter().enumerate() {
-        assert_eq!((&answers[n]["status"], &answers[n]["seen"]["target"]), (&json!(200), &json!("/v1")));
-        assert_eq!(seen.header("authorization"), Some(format!("Bearer {REAL}").as_str()));
-        assert_eq!(serde_json::from_str::<Value>(seen.body()).expect("JSON"), json!({ "n": n }));
-    }
-    assert_eq!(origin.received().len(), 2);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn python_httpx() {
-    let (origin, proxy) = api(true).await;
-    let sandbox = Sandbox::of(&proxy);
-    for (protocol, spoken) in [("h1", "HTTP/1.1"), ("h2", "HTTP/2")] {
-        let arguments = [&origin.url("/v1"), "SERVICE_TOKEN", protocol];
-        let output = sandbox.python("httpx_client.py", arguments).await.success();
-
-        let answer: Value = serde_json::from_str(&output).expect("the client's report");
-        assert_eq!((&answer["status"], &answer["protocol"]), (&json!(200), &json!(spoken)));
-        let seen = origin.received().pop().expect("a request");
-        assert_eq!(seen.header("authorization"), Some(format!("Bearer {REAL}").as_str()));
     }
 }
 
@@ -273,8 +228,13 @@ async fn websockets() {
         let url = format!("wss://chat.example:{port}/socket");
         let said = Sandbox::of(&proxy).python("websocket_client.py", [&url, "SERVICE_TOKEN"]).await.success();
 
-        assert_eq!(said, "5 same\n3 same\n300000 same\n7 same\nclosed 4001 as you wish\n");
+        assert_eq!(
+            said,
+            "permessage-deflate\n5 same\n3 same\n300000 same\n1000100 same\n7 same\nclosed 4001 as you wish\n"
+        );
         assert_eq!(server.line().await, format!("authorization Bearer {REAL}"));
+        // Inside a compressed message of a megabyte, and not in one of bytes.
+        assert_eq!(server.line().await, format!("token {REAL}"));
         let ended = proxy.stop().await;
         ended.assert_never_wrote(REAL);
         let record = ended.only_record();

@@ -6,7 +6,7 @@ use keyferry_tests::http1::Answer;
 use keyferry_tests::origin::Origin;
 use keyferry_tests::proxy::Proxy;
 use keyferry_tests::sandbox::Sandbox;
-use keyferry_tests::tunnel::{self, Hello};
+use keyferry_tests::tunnel::{self, Encrypted, Hello};
 use keyferry_tests::within;
 use rustls::AlertDescription;
 use serde_json::{Value, json};
@@ -99,6 +99,29 @@ async fn t21_a_handshake_without_a_server_name_means_the_tunnels_host() {
     let mut stream = tunnel::secure(&proxy, stream, hello).await.expect("a handshake");
     assert_eq!(tunnel::exchange(&mut stream, get("/", &origin.authority())).await.status, 200);
     assert_eq!(proxy.stop().await.only_record()["audit"]["sni"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t21_of_an_encrypted_client_hello_the_outer_name_is_judged_and_the_inner_one_reaches_nobody() {
+    let (origin, proxy) = allowing(&["api.example"]).await;
+    // Browsers send something that looks like one wherever they go.
+    let stream = tunnel::open(&proxy, &origin.authority()).await;
+    let hello = Hello { encrypted: Encrypted::Grease, ..Hello::http1("api.example") };
+    let mut stream = tunnel::secure(&proxy, stream, hello).await.expect("a handshake");
+    assert_eq!(tunnel::exchange(&mut stream, get("/", &origin.authority())).await.status, 200);
+    drop(stream);
+
+    for (outer, alert) in [("other.example", Some(AlertDescription::UnrecognisedName)), ("api.example", None)]
+    {
+        let stream = tunnel::open(&proxy, &origin.authority()).await;
+        let hello = Hello { encrypted: Encrypted::Behind(outer), ..Hello::http1("hidden.example") };
+        let error = tunnel::secure(&proxy, stream, hello).await.expect_err("no handshake");
+        assert_eq!(tunnel::alert(&error), alert, "{outer}: {error}");
+    }
+    assert_eq!(origin.connections(), 1);
+    let ended = proxy.stop().await;
+    assert!(ended.records().iter().any(|record| record["audit"]["sni"] == "other.example"));
+    ended.assert_never_wrote("hidden.example");
 }
 
 #[tokio::test(flavor = "multi_thread")]

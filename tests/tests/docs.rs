@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use keyferry_store::seal::{Keyring, Keys};
+use keyferry_store::{DatabaseUrl, Store};
 use keyferry_tests::proxy::{Proxy, command, make_ca};
 use keyferry_tests::{http1, parts, ports, tunnel, within};
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
@@ -29,6 +31,9 @@ async fn every_command_of_a_document_runs() {
         if !document.blocks.iter().any(|block| block.text.contains("keyferry ca init")) {
             make_ca(KEYFERRY, place.folder.path()).await;
         }
+        if document.blocks.iter().any(|block| block.text.contains("keyferry keyring")) {
+            place.database().await;
+        }
         for block in &document.blocks {
             if let Some(name) = block.file_name() {
                 fs::write(place.folder.path().join(name), &block.text)
@@ -40,7 +45,22 @@ async fn every_command_of_a_document_runs() {
             }
         }
     }
-    let expected = ["ca bundle", "ca init", "ca show", "check", "explain", "proxy"];
+    let expected = [
+        "ca bundle",
+        "ca init",
+        "ca show",
+        "check",
+        "control",
+        "explain",
+        "keyring init",
+        "keyring rotate",
+        "keyring status",
+        "log",
+        "log verify",
+        "policy replay",
+        "policy test",
+        "proxy",
+    ];
     assert_eq!(seen, expected.map(str::to_owned).into(), "the documents show these commands");
 }
 
@@ -48,7 +68,7 @@ async fn every_command_of_a_document_runs() {
 async fn every_configuration_of_a_document_loads() {
     let mut count = 0;
     for document in documents() {
-        for block in document.blocks.iter().filter(|block| block.language == "yaml" && !block.is_part()) {
+        for block in document.blocks.iter().filter(|block| block.is_configuration()) {
             let folder = TempDir::new().expect("a temporary folder");
             fs::write(folder.path().join("keyferry.yaml"), &block.text).expect("write the configuration");
             let check = command(KEYFERRY, folder.path())
@@ -143,10 +163,14 @@ async fn the_audit_page_names_the_fields_of_a_record_and_no_others() {
     let audit = records[0]["audit"].as_object().expect("the request's fields");
 
     let page = page("docs/audit.md");
-    let named: BTreeSet<_> = page.spans.iter().filter_map(|span| span.strip_prefix("audit.")).collect();
+    // The file and the setting that the page speaks of begin like a field.
+    let is_field = |name: &&str| !name.starts_with("jsonl") && *name != "on_full" && !name.contains(':');
+    let named: BTreeSet<_> =
+        page.spans.iter().filter_map(|span| span.strip_prefix("audit.")).filter(is_field).collect();
     assert_eq!(named, audit.keys().map(String::as_str).collect());
 
-    let examples: Vec<_> = page.blocks.iter().filter(|block| block.language == "json").collect();
+    let examples: Vec<_> =
+        page.blocks.iter().filter(|block| block.language == "json" && block.note.is_empty()).collect();
     assert!(!examples.is_empty(), "docs/audit.md shows a record");
     for example in examples {
         for line in example.text.lines() {
@@ -191,10 +215,20 @@ impl Place {
         Self { folder, bin }
     }
 
-    /// Runs a line to its end; the proxy until it is ready, and then until it has drained.
+    /// The database that the documents speak of, as a service leaves it that has sealed nothing yet.
+    async fn database(&self) {
+        let url = DatabaseUrl::sqlite(self.folder.path().join("keyferry.db"));
+        let keys = Keys::fixed(Keyring::generate().expect("a keyring"));
+        Store::open(&url, keys, &[]).await.expect("make the database").close().await;
+    }
+
+    /// Runs a line to its end; a service until it is ready, and then until it has drained.
     async fn run(&self, line: &str) -> Result<(), String> {
         let expected = line.rsplit_once("# exits with ").map_or(0, |(_, code)| code.parse().expect("a code"));
-        let output = if words(line) == ["proxy"] { self.proxy(line).await } else { self.command(line).await };
+        let output = match words(line).as_slice() {
+            [service] if service == "proxy" || service == "control" => self.service(line).await,
+            _ => self.command(line).await,
+        };
         match said(&output) {
             (Some(code), _) if code == expected => Ok(()),
             (code, stderr) => {
@@ -208,23 +242,25 @@ impl Place {
         within(line, ran).await.expect("run the line")
     }
 
-    async fn proxy(&self, line: &str) -> Output {
+    async fn service(&self, line: &str) -> Output {
         let [listen, metrics] = [(); 2].map(|()| SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free_port())));
-        let stderr = self.folder.path().join("stderr of the proxy");
+        let health = if words(line) == ["control"] { listen } else { metrics };
+        let stderr = self.folder.path().join("stderr of the service");
         // The document's own ports may be taken on this machine, and the variables win over the file.
         let mut child = self
             .shell(line.trim_end_matches('&'))
             .env("IRON_PROXY_TUNNEL_LISTEN", listen.to_string())
             .env("IRON_METRICS_LISTEN", metrics.to_string())
+            .env("KEYFERRY_CONTROL_LISTEN", listen.to_string())
             .stderr(fs::File::create(&stderr).expect("a file for its words"))
             .spawn()
-            .expect("start the proxy");
-        let ended = within("the proxy to be ready", async {
+            .expect("start the service");
+        let ended = within("the service to be ready", async {
             loop {
-                if child.try_wait().expect("ask for the proxy's state").is_some() {
+                if child.try_wait().expect("ask for its state").is_some() {
                     return true;
                 }
-                if is_ready(metrics).await {
+                if is_ready(health).await {
                     return false;
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -233,12 +269,12 @@ impl Place {
         .await;
         if !ended {
             TcpStream::connect(listen).await.expect("the listener that the document configures");
-            let pid = child.id().expect("a proxy that runs");
+            let pid = child.id().expect("a service that runs");
             let kill =
                 command("sh", self.folder.path()).arg("-c").arg(format!("kill -TERM {pid}")).status().await;
             assert!(kill.expect("run kill").success());
         }
-        let status = within("the proxy's end", child.wait()).await.expect("wait for the proxy");
+        let status = within("the service's end", child.wait()).await.expect("wait for the proxy");
         Output { status, stdout: Vec::new(), stderr: fs::read(&stderr).expect("read its words") }
     }
 
@@ -253,10 +289,10 @@ impl Place {
     }
 }
 
-async fn is_ready(metrics: SocketAddr) -> bool {
+async fn is_ready(health: SocketAddr) -> bool {
     let answer = async {
-        let mut stream = TcpStream::connect(metrics).await?;
-        let request = format!("GET /readyz HTTP/1.1\r\nHost: {metrics}\r\nConnection: close\r\n\r\n");
+        let mut stream = TcpStream::connect(health).await?;
+        let request = format!("GET /readyz HTTP/1.1\r\nHost: {health}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         http1::read_answer(&mut stream).await
     };
@@ -300,7 +336,18 @@ impl Block {
     fn file_name(&self) -> Option<&str> {
         let first = self.text.lines().next().unwrap_or_default();
         let name = self.note.strip_prefix("file: ").or_else(|| first.strip_prefix("# "))?;
-        (self.language == "yaml" && name.ends_with(".yaml") && !name.contains([' ', '/'])).then_some(name)
+        let fits = match self.language.as_str() {
+            "yaml" => name.ends_with(".yaml"),
+            "json" => name.ends_with(".jsonl"),
+            _ => false,
+        };
+        (fits && !name.contains([' ', '/'])).then_some(name)
+    }
+
+    /// A whole one, which neither a part nor a file of fixtures is.
+    fn is_configuration(&self) -> bool {
+        let fixtures = self.file_name().is_some_and(|name| name.ends_with(".test.yaml"));
+        self.language == "yaml" && !self.is_part() && !fixtures
     }
 
     /// `<!-- part -->` before it: not a configuration by itself.

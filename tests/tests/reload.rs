@@ -4,7 +4,7 @@ use keyferry_tests::http1;
 use keyferry_tests::origin::Origin;
 use keyferry_tests::proxy::Proxy;
 use keyferry_tests::sandbox::Sandbox;
-use keyferry_tests::{ports, tunnel, within};
+use keyferry_tests::{audit, ports, tunnel, within};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -158,6 +158,23 @@ async fn a_stream_ends_when_the_secret_that_it_carried_is_gone_and_not_when_its_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn t56_a_placeholder_that_is_no_longer_bound_to_its_host_is_misdirected_there() {
+    let origin = Origin::start("api.example").await;
+    let proxy = start(&origin).await;
+    let authority = origin.authority();
+    let mut stream = tunnel::open_secure(&proxy, &authority).await;
+    let request = format!("GET / HTTP/1.1\r\nHost: {authority}\r\nX-Key: API_KEY\r\n\r\n");
+    assert_eq!(tunnel::exchange(&mut stream, &request).await.status, 200);
+
+    proxy.edit("host: api.example }] }", "host: elsewhere.example }] }");
+    hang_up(&proxy, IN_FORCE, 1).await;
+
+    let refused = tunnel::exchange(&mut stream, &request).await;
+    assert_eq!((refused.status, refused.reason.as_str()), (403, "placeholder_misdirected"));
+    assert_eq!(origin.only_request().header("x-key"), Some("first-value"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn listeners_move_and_the_audit_log_moves_with_a_reload() {
     let origin = Origin::start("api.example").await;
     let proxy = start(&origin).await;
@@ -177,7 +194,9 @@ async fn listeners_move_and_the_audit_log_moves_with_a_reload() {
     proxy.terminate().await;
     let path = |name: &str| {
         let text = std::fs::read_to_string(folder.join(name)).expect("an audit log");
-        serde_json::from_str::<Value>(text.trim()).expect("one record")["audit"]["path"].clone()
+        let records = audit::requests(&text);
+        let [only] = records.as_slice() else { panic!("not one record: {text}") };
+        only["audit"]["path"].clone()
     };
     proxy.wait_for_log("draining", 1).await;
     within("the second log", async {

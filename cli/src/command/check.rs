@@ -42,7 +42,8 @@ impl Check {
         configuration::compile(&self.file, &document)?;
         let name = self.file.display();
         if self.deep {
-            let findings = deep::findings(&document)?;
+            let (findings, warnings) = deep::findings(&document)?;
+            configuration::warn_at(&self.file, &warnings)?;
             for finding in &findings {
                 terminal::error(finding);
             }

@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use keyferry_config::policy::{Destination, Explanation, Host, RequestHead, Scheme, SecretExplanation};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use keyferry_config::policy::{Destination, Explanation, RequestHead, SecretExplanation, UrlError};
 use owo_colors::Stream;
 
 use crate::configuration::{self, Leniency};
@@ -69,25 +69,8 @@ struct Target {
 }
 
 impl Target {
-    fn parse(text: &str) -> Result<Self, String> {
-        let uri: Uri = text.parse().map_err(|error| format!("not a URL: {error}"))?;
-        let scheme = match uri.scheme_str() {
-            Some("https") => Scheme::Https,
-            Some("http") => Scheme::Http,
-            _ => return Err("a URL begins with https:// or http://".to_owned()),
-        };
-        let authority = uri.authority().map_or("", http::uri::Authority::as_str);
-        if authority.contains('@') {
-            return Err(
-                "a user in a URL is for the client to send; say -H 'Authorization: Basic …'".to_owned()
-            );
-        }
-        let (host, port) = Host::parse_authority(authority).map_err(|error| error.to_string())?;
-        let destination = Destination { scheme, host, port: port.unwrap_or(scheme.default_port()) };
-        Ok(Self {
-            destination,
-            target: uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned(),
-        })
+    fn parse(text: &str) -> Result<Self, UrlError> {
+        Destination::of_url(text).map(|(destination, target)| Self { destination, target })
     }
 }
 
@@ -113,6 +96,10 @@ fn text(explanation: &Explanation) -> String {
     }
     if let Some(hint) = explanation.hint {
         let _ = writeln!(text, "  hint: {hint}");
+    }
+    if let Some(foreign) = &explanation.foreign_credentials {
+        let places = foreign.locations.join(", ");
+        let _ = writeln!(text, "\ncredentials of the client's own\n  {} at {places}", foreign.outcome);
     }
     if !explanation.secrets.is_empty() {
         let width =

@@ -122,17 +122,17 @@ fn start_failure(error: StartError) -> Failure {
 }
 
 /// The signals that ask a process to end.
-struct Shutdown {
+pub(super) struct Shutdown {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Shutdown {
-    fn listen() -> Result<Self, Failure> {
+    pub(super) fn listen() -> Result<Self, Failure> {
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    async fn requested(mut self) {
+    pub(super) async fn requested(mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -19,13 +19,15 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Reads the file that the proxy wrote, one record a line.
+    /// Reads the file that the proxy wrote, one record a line; lines about the log itself are left out.
     pub(super) fn parse(text: &str) -> Result<Vec<Self>, String> {
         text.lines()
-            .map(|line| {
-                let value: Value = serde_json::from_str(line)
-                    .map_err(|error| format!("an audit record is not JSON: {error}"))?;
-                Self::from_value(&value).ok_or_else(|| format!("an audit record lacks a field: {line}"))
+            .filter_map(|line| match serde_json::from_str::<Value>(line) {
+                Err(error) => Some(Err(format!("an audit record is not JSON: {error}"))),
+                Ok(value) if value.get("msg").is_some_and(|kind| kind == "audit_chain") => None,
+                Ok(value) => Some(
+                    Self::from_value(&value).ok_or_else(|| format!("an audit record lacks a field: {line}")),
+                ),
             })
             .collect()
     }

@@ -75,7 +75,7 @@ fn a_file_that_cannot_be_read_is_a_bad_file() {
 fn deep_opens_what_the_file_names() {
     let place = Place::new()
         .file("keyferry.yaml", GOOD)
-        .variable("EXAMPLE_API_KEY", "real")
+        .variable("EXAMPLE_API_KEY", "a-real-value")
         .variable("SSL_CERT_FILE", "root.crt");
     place.run(&["ca", "init"]);
     place.run(&["ca", "init", "--cert", "root.crt", "--key", "root.key"]);
@@ -110,7 +110,7 @@ fn deep_tells_everything_that_is_not_as_the_file_says() {
 #[test]
 fn deep_refuses_an_upstream_ca_that_is_our_own() {
     let config = GOOD.replace("ca_key: ca.key", "ca_key: ca.key, upstream_ca: ca.crt");
-    let place = Place::new().file("keyferry.yaml", &config).variable("EXAMPLE_API_KEY", "real");
+    let place = Place::new().file("keyferry.yaml", &config).variable("EXAMPLE_API_KEY", "a-real-value");
     place.run(&["ca", "init"]);
 
     let run = place.run(&["check", "--deep", "keyferry.yaml"]);
@@ -125,4 +125,42 @@ fn deep_refuses_an_upstream_ca_that_is_our_own() {
              error: keyferry.yaml: 1 problem with what it names\n"
         )
     );
+}
+
+#[test]
+fn deep_warns_where_a_value_is_too_short_to_be_taken_out_of_responses() {
+    let place = Place::new().file("keyferry.yaml", GOOD).variable("EXAMPLE_API_KEY", "1234567");
+    place.run(&["ca", "init"]);
+
+    let run = place.run(&["check", "--deep", "keyferry.yaml"]);
+
+    let line = GOOD.lines().position(|line| line.contains("source:")).unwrap() + 1;
+    let column = GOOD.lines().nth(line - 1).unwrap().find("source:").unwrap() + 1;
+    let expected = format!(
+        "keyferry.yaml:{line}:{column}: warning: transforms[1].config.secrets[0].source: a value of less than 8 bytes is not taken out of responses, as it occurs by chance\n  \
+         hint: use a longer credential; or say redact_responses: false, if that is meant\n"
+    );
+    assert_eq!(run, Run::of(0, "keyferry.yaml: ok\n", &expected));
+}
+
+#[test]
+fn t52_deep_refuses_a_value_that_no_header_may_hold() {
+    const CONFIG: &str = "transforms: [{ name: secrets, config: { secrets: [
+  { source: { type: file, path: plain }, inject: { header: X-Key }, rules: [{ host: a.example }] },
+  { source: { type: file, path: plain }, inject: { header: X-Basic, formatter: '{{ base64 .Value }}' }, rules: [{ host: a.example }] },
+  { source: { type: file, path: plain }, replace: { proxy_value: placeholder-of-an-example-1 }, rules: [{ host: a.example }] },
+] } }]
+";
+    let place = Place::new().file("keyferry.yaml", CONFIG).file("plain", "a-real-value\n");
+
+    let run = place.run(&["check", "--deep", "keyferry.yaml"]);
+
+    let expected = "\
+keyferry.yaml:4:5: warning: transforms[0].config.secrets[2].source: the value holds a byte that no header may hold, but as a password of Basic; such requests are refused
+  hint: if it ends in a line break, write the file without one: printf %s VALUE > FILE
+error: transforms[0].config.secrets[0].source: the value holds a byte that no header may hold
+hint: if it ends in a line break, write the file without one: printf %s VALUE > FILE
+error: keyferry.yaml: 1 problem with what it names
+";
+    assert_eq!(run, Run::of(2, "", expected));
 }

@@ -58,6 +58,25 @@ refuse  placeholder_misdirected
 }
 
 #[test]
+fn credentials_of_the_clients_own_are_told_where_they_pass() {
+    let run = explain(&["POST", "https://api.example/v1/messages", "-H", "Authorization: Bearer own"]);
+
+    let expected = "\
+POST https://api.example:443/v1/messages
+
+forward  by allowlist.rules[0]
+
+credentials of the client's own
+  passed at header:authorization
+
+secrets
+  EXAMPLE_API_KEY     unused: the request does not hold \"kf_0123456789abcdef0123456789abcdef\"
+  /run/secrets/other  unused: none of its rules names api.example
+";
+    assert_eq!(run, Run::of(0, expected, ""));
+}
+
+#[test]
 fn an_unlisted_host_tells_what_to_do() {
     let run = explain(&["GET", "https://evil.example"]);
 
@@ -84,6 +103,7 @@ fn json_says_the_same_to_a_program() {
   "reason": null,
   "message": null,
   "hint": null,
+  "foreign_credentials": null,
   "secrets": [
     {
       "secret": "EXAMPLE_API_KEY",
@@ -122,7 +142,7 @@ fn what_is_not_a_request_is_refused() {
         ],
         [
             "error: invalid value 'api.example' for '<URL>': a URL begins with https:// or http://",
-            "error: invalid value 'https://user@api.example/' for '<URL>': a user in a URL is for the client to send; say -H 'Authorization: Basic …'",
+            "error: invalid value 'https://user@api.example/' for '<URL>': a user in a URL is for the client to send; give it as a header, Authorization: Basic …",
             "error: invalid value 'https://api.example:0/' for '<URL>': the port is not a number from 1 to 65535",
             "error: invalid value 'no colon' for '--header <NAME: VALUE>': a header is written as 'Name: value'",
             "error: invalid value 'G T' for '<METHOD>': invalid HTTP method",

@@ -5,11 +5,13 @@ use crate::keyferry::Place;
 #[test]
 fn every_command_has_help_with_examples() {
     let place = Place::new();
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 14] = [
         &[],
         &["proxy"],
         &["check"],
         &["explain"],
+        &["policy", "test"],
+        &["policy", "replay"],
         &["ca", "init"],
         &["ca", "bundle"],
         &["ca", "show"],

@@ -9,5 +9,7 @@ mod demo;
 mod explain;
 mod help;
 mod keyferry;
+mod policy_replay;
+mod policy_test;
 mod references;
 mod unsupported;

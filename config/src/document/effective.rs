@@ -1,14 +1,12 @@
 //! The document as it counts: after defaults, interpolation and overrides, with its secrets taken out.
 
 use http::Uri;
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
 
+use super::Document;
 use super::load::{self, Options};
 use super::node::{Kind, Node, Scalar, Value};
 use super::place::{At, Findings};
 use super::problem::{Problems, Severity};
-use super::{Audit, AuditSink, Document};
 
 /// What stands in the place of a secret.
 pub(super) const REDACTED: &str = "[redacted]";
@@ -90,20 +88,4 @@ fn url_without_secrets(text: &str) -> String {
         Some(format!("{}://{host}/redacted", uri.scheme_str()?))
     });
     shown.unwrap_or_default()
-}
-
-impl Serialize for Audit {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut block = serializer.serialize_map(None)?;
-        let sink = match self.sink {
-            AuditSink::Stderr => "stderr",
-            AuditSink::Stdout => "stdout",
-            AuditSink::File => "file",
-        };
-        block.serialize_entry("sink", sink)?;
-        if let Some(path) = &self.path {
-            block.serialize_entry("path", path)?;
-        }
-        block.end()
-    }
 }

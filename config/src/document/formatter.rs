@@ -7,6 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
+use crate::policy::fits_a_header;
+
 /// A template such as `Bearer {{ .Value }}` or `Basic {{ base64 "user:" .Value }}`. No template crate for Rust reads this
 /// syntax, and a general one would be a language where three idioms are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +65,14 @@ impl Formatter {
             pieces.push(Piece::Text(rest.to_owned()));
         }
         Ok(Self(pieces))
+    }
+
+    /// Whether the text around the value may stand in a header (T52); base64 takes any.
+    pub(super) fn fits_a_header(&self) -> bool {
+        self.0.iter().all(|piece| match piece {
+            Piece::Text(text) => fits_a_header(text),
+            Piece::Value | Piece::Base64(_) => true,
+        })
     }
 
     /// The template with `value` in it, in one buffer that is wiped and never reallocated, which would leave a copy behind.

@@ -10,15 +10,14 @@ use super::listen::ListenAddr;
 use super::node::Node;
 use super::place::{At, Findings, Place};
 use super::problem::{Problems, Severity};
-use super::schema::AuditBlock;
 use super::unsupported::unsupported;
 use super::{
     Action, Audit, ControlPlane, Dns, Document, Log, Management, Mcp, McpGateway, Metrics, Postgres, Proxy,
     Tls, Transform,
 };
 use super::{
-    control_plane, dns, interpolate, log, management, mcp, mcp_gateway, metrics, node, overrides, postgres,
-    proxy, tls, transforms,
+    audit, control_plane, dns, interpolate, log, management, mcp, mcp_gateway, metrics, node, overrides,
+    postgres, proxy, tls, transforms,
 };
 
 /// How strictly a file is read.
@@ -64,6 +63,32 @@ pub fn parse(
     }
     let unsupported = Problems::new(file_name, refusals.into_list());
     Ok(Loaded { document, warnings: problems, unsupported })
+}
+
+/// Something about a key that its file alone does not tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyWarning {
+    /// The key, such as `transforms[1].config.secrets[0].source`.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: &'static str,
+}
+
+/// Gives warnings the places of their keys in `text`, which has been read before.
+pub fn warn_at(
+    file_name: &str,
+    text: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+    warnings: &[KeyWarning],
+) -> Result<Problems, Problems> {
+    let root = tree(file_name, text, environment, &Findings::new(true))?;
+    let findings = Findings::new(true);
+    for KeyWarning { path, message, hint } in warnings {
+        At::root(&root, &findings).follow(path).warning(message.as_str(), *hint);
+    }
+    Ok(Problems::new(file_name, findings.into_list()))
 }
 
 /// The file as a tree, with what the environment says in it.
@@ -134,7 +159,7 @@ pub(super) struct Keys {
     _log: Block,
     /// Where the record of each request goes.
     #[serde(rename = "audit")]
-    #[schemars(with = "Option<AuditBlock>")]
+    #[schemars(with = "Option<audit::Keys>")]
     _audit: Block,
 }
 

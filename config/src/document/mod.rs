@@ -18,6 +18,7 @@ mod dns;
 mod duration;
 mod effective;
 mod field;
+mod fixture;
 mod formatter;
 mod header;
 mod inline;
@@ -38,6 +39,7 @@ mod place;
 mod postgres;
 mod problem;
 mod proxy;
+mod rendered;
 mod rule;
 mod schema;
 mod secrets;
@@ -48,15 +50,16 @@ mod unsupported;
 mod upstream_proxy;
 mod url;
 
-pub use audit::{Audit, AuditSink};
+pub use audit::{Audit, AuditSink, OnFull, Rotate};
 pub use control_plane::ControlPlane;
 pub use dns::{Dns, DnsRecord};
 pub use duration::GoDuration;
 pub use effective::effective;
+pub use fixture::{Case, CaseRequest, Expectation, ExpectedVerdict, Fixtures, ForeignOutcome};
 pub use formatter::{Formatter, FormatterError};
 pub use inline::InlineSecret;
 pub use listen::{ListenAddr, OneOrMany};
-pub use load::{Loaded, Options, parse};
+pub use load::{KeyWarning, Loaded, Options, parse, warn_at};
 pub use log::{Log, LogLevel};
 pub use management::Management;
 pub use mcp::{Clause, Mcp, McpError, McpServer, McpTool, Scalar, Test};
@@ -65,9 +68,12 @@ pub use metrics::Metrics;
 pub use postgres::{Postgres, PostgresClient, PostgresSetting, PostgresUpstream};
 pub use problem::{Location, Problem, Problems, Severity, ValueError};
 pub use proxy::{AllowedPorts, Auth, Proxy};
+pub use rendered::parse_rendered;
 pub use rule::{Action, ForeignCredentials, Rule, Scheme};
 pub use schema::json_schema;
-pub use secrets::{Inject, InjectTarget, OnUnavailable, Replace, SecretEntry, SecretMode, Secrets};
+pub use secrets::{
+    Inject, InjectTarget, OnUnavailable, Replace, SecretEntry, SecretMode, Secrets, TOO_SHORT, TOO_SHORT_HINT,
+};
 pub use source::{KvVersion, Source, SourceKind};
 pub use tls::{Tls, TlsMode};
 pub use transforms::{

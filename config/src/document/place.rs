@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 
 use super::node::{Node, Origin, Value};
-use super::problem::{Problem, Severity};
+use super::problem::{Location, Problem, Severity};
 
 /// Where problems are put while a file is read.
 pub(super) struct Findings {
@@ -197,6 +197,18 @@ impl<'a> At<'a> {
                 Vec::new()
             }
             None => Vec::new(),
+        }
+    }
+
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.node.map(|node| &node.value), Some(Value::Seq(_)))
+    }
+
+    /// Where it stands, unless the environment said it.
+    pub(super) fn location(&self) -> Option<Location> {
+        match self.place.origin {
+            Origin::File(location) => Some(location),
+            Origin::Variable(_) => None,
         }
     }
 

@@ -48,9 +48,13 @@ pub enum Action {
     Deny,
 }
 
-/// What happens to an `Authorization` that a client made up itself, where the host has a secret of ours: it could be a stolen
-/// credential that takes data out through a host that is allowed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+/// What happens to credentials that a client brought itself, where the destination has a secret of ours: with an account of somebody
+/// else's, data leaves through a host that is allowed (T51).
+///
+/// The greater is the stricter.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize, JsonSchema,
+)]
 #[serde(rename = "foreign_credentials", rename_all = "lowercase")]
 pub enum ForeignCredentials {
     /// It goes out, and the record says so.
@@ -92,7 +96,7 @@ pub(super) struct Keys {
     /// A deny that matches always wins.
     #[schemars(extend("default" = "allow"))]
     action: Field<Action>,
-    /// What happens to an Authorization of the client's own, where the host has a secret of ours.
+    /// What happens to credentials of the client's own, in Authorization and in the headers of secrets, where the host has a secret of ours.
     #[schemars(extend("default" = "allow"))]
     foreign_credentials: Field<ForeignCredentials>,
 }
@@ -124,6 +128,12 @@ impl Rule {
             action: keys.action.get().unwrap_or_default(),
             foreign_credentials: keys.foreign_credentials.get().unwrap_or_default(),
         };
+        if rule.action == Action::Deny && rule.foreign_credentials != ForeignCredentials::Allow {
+            at.key("foreign_credentials").warning(
+                "a rule that denies lets nothing pass whose credentials could be judged",
+                "write it in the rule that allows these requests",
+            );
+        }
         if rule.action == Action::Allow {
             warn_on_public_suffix(rule.host.as_deref(), &at.key("host"));
         }

@@ -118,35 +118,6 @@ fn or_null(mut schema: Schema) -> Schema {
     schema
 }
 
-/// `audit`, whose keys live in a struct without a schema of its own.
-pub(super) struct AuditBlock;
-
-impl JsonSchema for AuditBlock {
-    fn schema_name() -> Cow<'static, str> {
-        "audit".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let path = Field::<String>::json_schema(generator);
-        json_schema!({
-            "type": "object",
-            "properties": {
-                "sink": {
-                    "description": "Where records are written.",
-                    "anyOf": [
-                        { "enum": ["stderr", "stdout", "file"] },
-                        { "type": "string", "pattern": VARIABLE },
-                        { "type": "null" },
-                    ],
-                    "default": "stderr",
-                },
-                "path": path,
-            },
-            "additionalProperties": false,
-        })
-    }
-}
-
 /// The schema of a type that is read from its text.
 macro_rules! text_schema {
     ($type:ty, $name:literal, $schema:tt) => {

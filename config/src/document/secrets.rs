@@ -8,7 +8,8 @@ use super::formatter::Formatter;
 use super::header;
 use super::place::At;
 use super::rule::{self, Action, Rule};
-use super::source::{self, Source};
+use super::source::{self, Source, SourceKind};
+use crate::policy::SHORTEST_REDACTED;
 
 /// The `config` of a `secrets` transform.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -86,6 +87,12 @@ pub struct Replace {
     /// A request without the placeholder is refused, and so is one whose value cannot be had.
     pub require: bool,
 }
+
+/// About a value that is not taken out of responses.
+pub const TOO_SHORT: &str =
+    "a value of less than 8 bytes is not taken out of responses, as it occurs by chance";
+/// What to do about it.
+pub const TOO_SHORT_HINT: &str = "use a longer credential; or say redact_responses: false, if that is meant";
 
 /// What happens to a request while the value cannot be had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -186,6 +193,12 @@ impl SecretEntry {
                     .warning("this secret goes to every host", "name the hosts that it is for");
             }
         }
+        if let Some(Source { kind: SourceKind::ControlPlane { value }, json_key: None, .. }) = &source
+            && redact_responses
+            && value.expose().len() < SHORTEST_REDACTED
+        {
+            at.key("source").key("value").warning(TOO_SHORT, TOO_SHORT_HINT);
+        }
         let on_unavailable = on_unavailable.unwrap_or_default();
         let require = match mode.as_ref() {
             Some(SecretMode::Inject(inject)) => inject.require,
@@ -283,6 +296,14 @@ impl Inject {
                 return None;
             }
         };
+        let fits = formatter.as_ref().is_none_or(Formatter::fits_a_header);
+        if matches!(target, InjectTarget::Header(_)) && !fits {
+            let at = at.key("formatter");
+            at.error(
+                format!("the text holds a character that no header may hold: {}", at.shown()),
+                "write one line of printable ASCII around the value",
+            );
+        }
         Some(Self { target, formatter, require: keys.require.get().unwrap_or(false) })
     }
 }

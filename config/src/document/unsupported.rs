@@ -4,7 +4,7 @@ use super::proxy::Proxy;
 use super::source::{Source, SourceKind};
 use super::tls::TlsMode;
 use super::transforms::Transform;
-use super::{Document, ForeignCredentials, Rule, Secrets};
+use super::{Document, Secrets};
 
 /// A part of a document without an engine in this version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,14 +91,12 @@ const NO_DNS_SERVER: &str = "write dns.enabled: false; sandboxes name the proxy 
 
 fn transform(path: &str, transform: &Transform) -> Vec<Unsupported> {
     match transform {
-        Transform::Allowlist(allowlist) => rules(&format!("{path}.config"), &allowlist.rules).collect(),
+        Transform::Allowlist(_) => Vec::new(),
         Transform::Secrets(Secrets { secrets }) => {
             let entries = secrets.iter().enumerate();
             entries
-                .flat_map(|(index, entry)| {
-                    let path = format!("{path}.config.secrets[{index}]");
-                    let of_rules: Vec<_> = rules(&path, &entry.rules).collect();
-                    source(&format!("{path}.source"), &entry.source).into_iter().chain(of_rules)
+                .filter_map(|(index, entry)| {
+                    source(&format!("{path}.config.secrets[{index}].source"), &entry.source)
                 })
                 .collect()
         }
@@ -117,15 +115,6 @@ fn transform(path: &str, transform: &Transform) -> Vec<Unsupported> {
             hint: "leave the transform out",
         }],
     }
-}
-
-fn rules<'a>(path: &'a str, rules: &'a [Rule]) -> impl Iterator<Item = Unsupported> + 'a {
-    let strict = |(_, rule): &(usize, &Rule)| rule.foreign_credentials != ForeignCredentials::Allow;
-    rules.iter().enumerate().filter(strict).map(move |(index, _)| Unsupported {
-        path: format!("{path}.rules[{index}].foreign_credentials"),
-        what: "stripping or denying the client's own credentials".to_owned(),
-        hint: "write allow, or leave the key out",
-    })
 }
 
 fn source(path: &str, source: &Source) -> Option<Unsupported> {

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use http::Uri;
+use http::uri::{Authority, InvalidUri, PathAndQuery};
+
 use super::host::{Host, HostError};
 pub use crate::document::Scheme;
 
@@ -16,7 +19,41 @@ pub struct Destination {
     pub port: u16,
 }
 
+/// Why a text is not the URL of a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// Not a URL at all.
+    #[error("not a URL: {0}")]
+    Syntax(String),
+    /// Neither `https` nor `http`.
+    #[error("a URL begins with https:// or http://")]
+    Scheme,
+    /// `user@host`: clients make a header of it.
+    #[error("a user in a URL is for the client to send; give it as a header, Authorization: Basic …")]
+    User,
+    /// The host or the port is none.
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
 impl Destination {
+    /// The destination of a URL, and the path and query that are asked for there.
+    pub fn of_url(url: &str) -> Result<(Self, String), UrlError> {
+        let uri: Uri = url.parse().map_err(|error: InvalidUri| UrlError::Syntax(error.to_string()))?;
+        let scheme = match uri.scheme_str() {
+            Some("https") => Scheme::Https,
+            Some("http") => Scheme::Http,
+            _ => return Err(UrlError::Scheme),
+        };
+        let authority = uri.authority().map_or("", Authority::as_str);
+        if authority.contains('@') {
+            return Err(UrlError::User);
+        }
+        let (host, port) = Host::parse_authority(authority)?;
+        let target = uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
+        Ok((Self { scheme, host, port: port.unwrap_or(scheme.default_port()) }, target))
+    }
+
     /// Whether `authority` (a `Host` header, an `:authority`) names this destination; the default port may be left out.
     pub fn is_named_by(&self, authority: &str) -> Result<bool, HostError> {
         let (host, port) = Host::parse_authority(authority)?;

@@ -27,8 +27,19 @@ pub struct Explanation {
     pub message: Option<String>,
     /// What to do about it.
     pub hint: Option<&'static str>,
+    /// Credentials of the client's own on the way to a destination that has a secret.
+    pub foreign_credentials: Option<ForeignExplanation>,
     /// Each secret of the policy, in the order of the document.
     pub secrets: Vec<SecretExplanation>,
+}
+
+/// What becomes of credentials of the client's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ForeignExplanation {
+    /// `passed` or `stripped`.
+    pub outcome: &'static str,
+    /// Where they stand.
+    pub locations: Vec<String>,
 }
 
 /// What one secret does to one request.
@@ -64,12 +75,17 @@ impl Policy {
             reason: None,
             message: None,
             hint: None,
+            foreign_credentials: None,
             secrets: Vec::new(),
         };
         match verdict {
             Verdict::Forward(plan) => {
                 explanation.rule = plan.rule.as_ref().map(|rule| rule.as_str().to_owned());
                 explanation.warned = plan.warned;
+                explanation.foreign_credentials = plan.foreign.as_deref().map(|foreign| ForeignExplanation {
+                    outcome: if foreign.stripped { "stripped" } else { "passed" },
+                    locations: foreign.locations().map(|location| location.to_string()).collect(),
+                });
                 explanation.secrets = (0..)
                     .zip(&self.secrets)
                     .map(|(number, secret)| scope.explain_secret(number, secret, &plan, request))

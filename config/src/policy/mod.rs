@@ -8,6 +8,8 @@ mod basic;
 mod compile;
 mod destination;
 mod explain;
+mod fixture;
+mod foreign;
 mod glob;
 mod host;
 mod host_index;
@@ -22,8 +24,10 @@ mod verdict;
 
 pub use basic::decode_basic;
 pub use compile::{CompileError, Policy};
-pub use destination::{Destination, Scheme};
-pub use explain::{Explanation, SecretExplanation};
+pub use destination::{Destination, Scheme, UrlError};
+pub use explain::{Explanation, ForeignExplanation, SecretExplanation};
+pub use fixture::{Difference, Tried};
+pub use foreign::Foreign;
 pub use glob::GlobError;
 pub use host::{DnsName, Host, HostError};
 pub use host_index::HostPatternError;
@@ -31,7 +35,7 @@ pub use placeholder::{Found, Placeholders, is_generated};
 pub use reason::Reason;
 pub use rule::RuleName;
 pub use scope::Scope;
-pub use secret::{Placement, Replace, Secret};
+pub use secret::{Placement, Replace, SHORTEST_REDACTED, Secret, fits_a_header};
 pub use verdict::{
     HeaderSwap, Hit, Location, Plan, Refusal, RequestHead, TargetPlace, TargetSwap, TunnelVerdict, Verdict,
 };

@@ -64,6 +64,10 @@ reasons! {
     /// A secret with `require: true` applies, but its placeholder is not in the request.
     PlaceholderMissing = 403 "placeholder_missing" "http_request_denied",
         "put the placeholder where the secret's entry looks for it";
+    /// The request carries credentials of the client's own to a host that has a secret of ours, and a rule with
+    /// `foreign_credentials: deny` matches it.
+    ForeignCredential = 403 "foreign_credential" "http_request_denied",
+        "send the placeholder that stands for this host's credential, or no credentials at all";
     /// The value of a secret that would go into this request cannot be had.
     SecretUnavailable = 403 "secret_unavailable" "http_request_denied",
         "the operator's log names the source and the cause";
@@ -76,6 +80,9 @@ reasons! {
     /// Not a request that the protocol allows.
     MalformedRequest = 400 "malformed_request" "http_protocol_error",
         "check the client: this is not valid HTTP for a proxy";
+    /// The client's WebSocket frames or messages are not what the protocol allows; the connection was closed with 1002, 1007 or 1009.
+    WebsocketViolation = 400 "websocket_violation" "http_protocol_error",
+        "check the client: frames must follow RFC 6455, text must be UTF-8, compressed messages must follow RFC 7692";
     /// CONNECT target, TLS server name, Host or `:authority` do not name the same host and port.
     DestinationMismatch = 421 "destination_mismatch" "http_request_denied",
         "open a tunnel to the host that the request names";
@@ -130,6 +137,11 @@ reasons! {
 }
 
 impl Reason {
+    /// The reason with this code.
+    pub fn of_code(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.code() == code)
+    }
+
     /// Whether the upstream is at fault, or the way to it.
     pub const fn is_upstreams(self) -> bool {
         matches!(self.status(), 502 | 504)

@@ -7,7 +7,7 @@ use http::Method;
 use super::destination::Scheme;
 use super::host_index::HostPattern;
 use super::path::{NormalPath, PathPattern};
-use crate::document::{self, Action, AllowedPorts};
+use crate::document::{self, Action, AllowedPorts, ForeignCredentials};
 
 /// What operators and audit records call a rule, for example `allowlist.rules[0]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +24,7 @@ impl RuleName {
 pub(super) struct CompiledRule {
     pub(super) name: RuleName,
     pub(super) action: Action,
+    pub(super) foreign_credentials: ForeignCredentials,
     methods: MethodSet,
     paths: Box<[PathPattern]>,
     /// Empty: not said.
@@ -68,6 +69,7 @@ impl CompiledRule {
         Ok(Self {
             name,
             action: rule.action,
+            foreign_credentials: rule.foreign_credentials,
             methods: MethodSet::new(&rule.methods),
             paths: rule.paths.iter().map(|path| PathPattern::parse(path)).collect::<Result<_, _>>()?,
             ports: rule.ports.as_slice().into(),
@@ -81,6 +83,7 @@ impl CompiledRule {
         Self {
             name,
             action: Action::Allow,
+            foreign_credentials: ForeignCredentials::Allow,
             methods: MethodSet::new(&[]),
             paths: [].into(),
             ports: [].into(),

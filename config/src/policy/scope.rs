@@ -10,6 +10,7 @@ use super::Reason;
 use super::basic::credentials;
 use super::compile::{Policy, RuleList};
 use super::destination::Destination;
+use super::foreign::credential_headers;
 use super::host::Host;
 use super::path::{NormalPath, PathFault};
 use super::placeholder::Found;
@@ -31,6 +32,8 @@ pub struct Scope {
     secrets: Vec<ScopedSecret>,
     /// Some deny rule of this host names paths, so a path must have one reading only.
     path_denied: bool,
+    /// Empty where no secret is bound.
+    pub(super) credential_headers: Vec<HeaderName>,
     exempt: Vec<IpNet>,
 }
 
@@ -68,7 +71,8 @@ impl Scope {
             .flat_map(|(list, scoped)| scoped.allow.iter().filter_map(|allow| list.nets.get(allow)))
             .copied()
             .collect();
-        Self { policy, destination, lists, secrets, path_denied, exempt }
+        let credential_headers = credential_headers(secrets.iter().map(|s| policy.secret(s.secret)));
+        Self { policy, destination, lists, secrets, path_denied, credential_headers, exempt }
     }
 
     /// The policy that this is a part of.
@@ -120,6 +124,7 @@ impl Scope {
         }
         self.plan_headers(request, &active, &mut plan)?;
         self.plan_injections(&active, &mut plan);
+        self.plan_foreign(request, &path, &active, &mut plan)?;
         self.plan_body(&active, &mut plan)?;
         Ok(plan)
     }
@@ -205,6 +210,23 @@ impl Scope {
         } else {
             Refusal::new(Reason::MethodNotAllowed, format!("no rule allows {} to {host}", request.method))
         }
+    }
+
+    /// Every rule that lets this request pass or lends it one of the `active` secrets.
+    pub(super) fn rules_that_allow<'a>(
+        &'a self,
+        request: &'a RequestHead<'_>,
+        path: &'a NormalPath<'_>,
+        active: &'a [u32],
+    ) -> impl Iterator<Item = &'a CompiledRule> {
+        let lists = self.lists.iter().zip(&self.policy.lists);
+        let egress =
+            lists.flat_map(|(scoped, list)| scoped.allow.iter().map(|&rule| &list.rules[rule as usize]));
+        let secrets = self.secrets.iter().filter(|scoped| active.contains(&scoped.secret));
+        let lent = secrets.flat_map(|scoped| &scoped.allow);
+        egress
+            .chain(lent.map(|&rule| &self.policy.secret_rules[rule as usize].1))
+            .filter(|rule| rule.allows_method(request.method) && rule.allows_path(path))
     }
 
     /// The secrets whose rules match this very request, by number.

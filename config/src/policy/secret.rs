@@ -64,6 +64,16 @@ impl Secret {
     }
 }
 
+/// The length in bytes from which a value is taken out of responses: shorter ones occur by chance, and replacing those would only break
+/// responses.
+pub const SHORTEST_REDACTED: usize = 8;
+
+/// Whether a text may stand in a header: printable ASCII and tabs (T52). RFC 9110 section 5.5 lets other bytes stand, which no two
+/// servers read alike.
+pub fn fits_a_header(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'))
+}
+
 #[derive(Debug)]
 pub(super) enum HeaderSelector {
     All,

@@ -44,10 +44,11 @@ fn destination(url: &str) -> (Destination, &str) {
 }
 
 fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
-    let pair = |(name, value): &(&'static str, &str)| {
-        (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
-    };
-    fields.iter().map(pair).collect()
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+    }
+    headers
 }
 
 fn decide(policy: &Arc<Policy>, method: &str, url: &str, fields: &[(&'static str, &str)]) -> Verdict {
@@ -268,6 +269,89 @@ fn it_is_left_alone_where_method_path_or_location_were_not() {
     }
     let get = plan(&policy, "GET", "https://api.example/v1/x", &[("authorization", "Bearer KEY")]);
     assert!(get.changes_nothing());
+}
+
+/// `pass` or `strip` with where they stand, or the code of the refusal with its rule.
+fn foreign(policy: &Arc<Policy>, url: &str, fields: &[(&'static str, &str)]) -> String {
+    match decide(policy, "GET", url, fields) {
+        Verdict::Forward(plan) => plan.foreign.map_or("none".to_owned(), |foreign| {
+            let places = foreign.locations().map(|place| place.to_string()).collect::<Vec<_>>().join(" ");
+            format!("{} {places}", if foreign.stripped { "strip" } else { "pass" })
+        }),
+        Verdict::Refuse(refusal) => {
+            format!("{} {}", refusal.reason, refusal.rule.as_ref().map_or("-", RuleName::as_str))
+        }
+    }
+}
+
+#[test]
+fn t51_credentials_of_the_clients_own_are_those_that_no_placeholder_stands_in() {
+    let policy = secrets(
+        r#"
+        { source: { type: env, var: ONE }, replace: { proxy_value: PLACEHOLDER, match_headers: [Authorization, X-Api-Key, "/^x-/"] }, rules: [{ host: a.example }] }
+        { source: { type: env, var: TWO }, inject: { header: X-Set }, rules: [{ host: a.example, paths: ["/set"] }] }
+        { source: { type: env, var: THREE }, inject: { header: X-Optional }, on_unavailable: pass, rules: [{ host: a.example }] }
+    "#,
+    );
+    type Fields = &'static [(&'static str, &'static str)];
+    let cases: &[(&str, Fields, &str)] = &[
+        ("https://a.example/", &[], "none"),
+        ("https://a.example/", &[("authorization", "Bearer PLACEHOLDER")], "none"),
+        ("https://a.example/", &[("authorization", "Basic OlBMQUNFSE9MREVS")], "none"),
+        ("https://a.example/", &[("authorization", "Bearer own")], "pass header:authorization"),
+        ("https://a.example/", &[("authorization", "")], "none"),
+        // One value beside ours is still the client's.
+        (
+            "https://a.example/",
+            &[("x-api-key", "PLACEHOLDER"), ("x-api-key", "own")],
+            "pass header:x-api-key",
+        ),
+        // Neither a session nor a header that only a pattern selects.
+        ("https://a.example/", &[("cookie", "session=own"), ("x-other", "own")], "none"),
+        // A value of ours takes its place, if its rules match and it cannot be left out.
+        ("https://a.example/set", &[("x-set", "own")], "none"),
+        ("https://a.example/", &[("x-set", "own")], "pass header:x-set"),
+        ("https://a.example/", &[("x-optional", "own")], "pass header:x-optional"),
+        // No secret is bound there.
+        ("https://b.example/", &[("authorization", "Bearer own")], "none"),
+        ("http://a.example/", &[("authorization", "Bearer own")], "none"),
+    ];
+    for (url, fields, expected) in cases {
+        assert_eq!(foreign(&policy, url, fields), *expected, "{url} {fields:?}");
+    }
+}
+
+#[test]
+fn t51_of_all_rules_that_let_a_request_pass_the_strictest_decides_about_them() {
+    let policy = policy(
+        r#"
+transforms:
+  - name: allowlist
+    config:
+      rules:
+        - { host: a.example, foreign_credentials: strip, paths: ["/strip", "/both"] }
+        - { host: a.example, foreign_credentials: deny, paths: ["/deny"] }
+        - { host: a.example }
+        - { host: b.example, foreign_credentials: deny }
+  - name: secrets
+    config:
+      secrets:
+        - source: { type: env, var: ONE }
+          replace: { proxy_value: PLACEHOLDER }
+          rules: [{ host: a.example, foreign_credentials: deny, paths: ["/both"] }, { host: a.example }]
+"#,
+    );
+    let own = [("authorization", "Bearer own")];
+    let at = |path: &str, fields: &[(&'static str, &str)]| {
+        foreign(&policy, &format!("https://a.example{path}"), fields)
+    };
+    assert_eq!(at("/", &own), "pass header:authorization");
+    assert_eq!(at("/strip", &own), "strip header:authorization");
+    assert_eq!(at("/deny", &own), "foreign_credential allowlist.rules[1]");
+    assert_eq!(at("/both", &own), "foreign_credential secrets[0].rules[0]");
+    assert_eq!(at("/deny", &[("authorization", "Bearer PLACEHOLDER")]), "none");
+    // Where no secret is bound, credentials are the client's business.
+    assert_eq!(foreign(&policy, "https://b.example/", &own), "none");
 }
 
 #[test]
@@ -497,4 +581,25 @@ fn an_explanation_tells_what_each_secret_does_and_why_not() {
         ]
     );
     assert_eq!((explanation.verdict, explanation.rule, explanation.reason), ("forward", None, None));
+}
+
+#[test]
+fn t80_patterns_take_linear_time_over_the_longest_input() {
+    let rules = r#"{ host: api.example, paths: ["/*a*a*a*a*a*a*a*a*b"] }"#;
+    let policy_of_paths = allowlist(rules);
+    let policy_of_headers = secrets(
+        r#"{ source: { type: env, var: A }, replace: { proxy_value: AAAA, match_headers: ["/^(a+)+$/", "/(a|aa)*x(a*)*$/"] }, rules: [{ host: api.example }] }"#,
+    );
+    let long = "a".repeat(16 * 1024);
+    let name: &'static str = Box::leak(format!("{}-", "a".repeat(1000)).into_boxed_str());
+
+    let begun = std::time::Instant::now();
+    let path = decide(&policy_of_paths, "GET", &format!("https://api.example/{long}"), &[]);
+    let header = decide(&policy_of_headers, "GET", "https://api.example/", &[(name, "AAAA")]);
+    let took = begun.elapsed();
+
+    assert!(matches!(path, Verdict::Refuse(refusal) if refusal.reason == Reason::PathNotAllowed));
+    assert!(matches!(header, Verdict::Forward(_)), "{header:?}");
+    // What tries all ways to match would need longer than the universe has been there.
+    assert!(took.as_secs() < 5, "{took:?}");
 }

@@ -1,13 +1,19 @@
 //! What a policy says about one request.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use http::{HeaderName, Method};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smallvec::SmallVec;
 
 use super::Reason;
+use super::foreign::Foreign;
 use super::rule::RuleName;
+use crate::document::ValueError;
 
 /// The head of a request as it would leave: hop-by-hop headers are gone already.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +68,8 @@ pub struct Plan {
     pub target: SmallVec<[TargetSwap; 1]>,
     /// Secrets that are set whether or not the request holds anything of them.
     pub injections: SmallVec<[u32; 1]>,
+    /// Credentials of the client's own, where the destination has a secret of ours; shared with the record.
+    pub foreign: Option<Arc<Foreign>>,
     /// Secrets whose placeholders are looked for in the body.
     pub body: SmallVec<[u32; 1]>,
     /// Those of `body` with `require`, whose placeholder the head does not hold.
@@ -82,6 +90,7 @@ impl Plan {
             && self.target.is_empty()
             && self.injections.is_empty()
             && self.body.is_empty()
+            && !self.foreign.as_ref().is_some_and(|foreign| foreign.stripped)
     }
 }
 
@@ -148,6 +157,36 @@ impl fmt::Display for Location {
             Self::Path => f.write_str("path"),
             Self::Body => f.write_str("body"),
         }
+    }
+}
+
+impl FromStr for Location {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let unknown = ValueError {
+            message: "not a place in a request",
+            hint: "write header:NAME, query:KEY, path or body",
+        };
+        match text.split_once(':') {
+            Some(("header", name)) => name.parse().map(Self::Header).map_err(|_| unknown),
+            Some(("query", key)) => Ok(Self::Query(key.into())),
+            None if text == "path" => Ok(Self::Path),
+            None if text == "body" => Ok(Self::Body),
+            Some(_) | None => Err(unknown),
+        }
+    }
+}
+
+impl Serialize for Location {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Location {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cow::<str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::slice;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Context;
@@ -9,9 +10,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::task::AtomicWaker;
 use http::Method;
-use keyferry_config::policy::{Destination, Host, Location, Policy, Reason, Refusal, RuleName};
+use keyferry_config::policy::{Destination, Foreign, Host, Location, Policy, Reason, Refusal, RuleName};
 use keyferry_contract::audit::{
-    Action, Annotations, Audit, Message, Record, SecretUse, TransformTrace, Tunnel,
+    Action, Annotations, Audit, Message, Record, RequestId, SecretUse, TransformTrace, Tunnel,
 };
 use smallvec::SmallVec;
 
@@ -43,6 +44,7 @@ pub(crate) struct Entry {
     pub(crate) rule: Option<RuleName>,
     pub(crate) warned: bool,
     pub(crate) status: Option<u16>,
+    pub(crate) retried: bool,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) upstream: Option<(SocketAddr, Protocol)>,
@@ -50,6 +52,8 @@ pub(crate) struct Entry {
     pub(crate) client_protocol: Option<Protocol>,
     pub(crate) tunnel: Option<Arc<str>>,
     pub(crate) secrets: SmallVec<[SecretTrace; 1]>,
+    /// Credentials of the client's own, where a secret is bound.
+    pub(crate) foreign: Option<Arc<Foreign>>,
     /// How often a value was taken out of the response.
     pub(crate) redacted: u64,
     pub(crate) trace_id: Option<TraceId>,
@@ -84,23 +88,7 @@ pub(crate) enum Outcome {
     Unavailable,
 }
 
-/// Sixteen bytes, unique without asking the kernel for each: random per process, counted within it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RequestId(u64, u64);
-
-impl RequestId {
-    fn next(counter: &AtomicU64, process: u64) -> Self {
-        Self(process, counter.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
-impl std::fmt::Display for RequestId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:016x}{:016x}", self.0, self.1)
-    }
-}
-
-/// Makes the ids of one process.
+/// Makes the ids of one process: unique without asking the kernel for each.
 #[derive(Debug)]
 pub(crate) struct RequestIds {
     process: u64,
@@ -113,7 +101,7 @@ impl RequestIds {
     }
 
     pub(crate) fn next(&self) -> RequestId {
-        RequestId::next(&self.counter, self.process)
+        RequestId { process: self.process, number: self.counter.fetch_add(1, Ordering::Relaxed) }
     }
 }
 
@@ -142,6 +130,11 @@ impl Flow {
         let mut swapped = self.swapped.lock().unwrap_or_else(PoisonError::into_inner);
         let known = swapped.len();
         swapped.extend_from_slice(&secrets[known..]);
+    }
+
+    /// Whether the value of this secret went into it.
+    pub(crate) fn holds(&self, secret: u32) -> bool {
+        self.swapped.lock().unwrap_or_else(PoisonError::into_inner).contains(&secret)
     }
 
     /// All of it has been read.
@@ -376,7 +369,7 @@ impl Entry {
             level: self.action.level(),
             msg: self.message,
             audit: Audit {
-                request_id: self.id.to_string().into(),
+                request_id: self.id,
                 principal: (&*self.principal).into(),
                 generation: self.generation,
                 host,
@@ -393,8 +386,8 @@ impl Entry {
                 duration_ms: (self.duration.as_secs_f64() * 1e6).round() / 1e3,
                 bytes_in: self.bytes_in,
                 bytes_out: self.bytes_out,
-                upstream_addr: self.upstream.map(|(address, _)| address.to_string().into()),
-                remote_addr: self.remote.to_string().into(),
+                upstream_addr: self.upstream.map(|(address, _)| address),
+                remote_addr: self.remote,
                 client_protocol: self.client_protocol.map(|protocol| protocol.as_str().into()),
                 upstream_protocol: self.upstream.map(|(_, protocol)| protocol.as_str().into()),
                 trace_id: self.trace_id.map(|id| id.to_string().into()),
@@ -402,6 +395,7 @@ impl Entry {
             tunnel: self.tunnel.as_deref().map(|target| Tunnel { target: target.into() }),
             rejected_by: self.rejected_by().map(Cow::Borrowed),
             error: self.error.as_deref().map(Cow::Borrowed),
+            retried: self.retried,
             request_transforms: self.transforms(),
             response_transforms: self.response_transforms(),
         }
@@ -410,8 +404,9 @@ impl Entry {
     /// The transform that iron-proxy would name; what the protocol refuses is nobody's.
     fn rejected_by(&self) -> Option<&'static str> {
         use Reason::{
-            AddressDenied, BodyTooLarge, CodingNotSwappable, HostNotAllowed, MethodNotAllowed,
-            PathNotAllowed, PlaceholderMisdirected, PlaceholderMissing, PortNotAllowed, SecretUnavailable,
+            AddressDenied, BodyTooLarge, CodingNotSwappable, ForeignCredential, HostNotAllowed,
+            MethodNotAllowed, PathNotAllowed, PlaceholderMisdirected, PlaceholderMissing, PortNotAllowed,
+            SecretUnavailable,
         };
         match self.reason? {
             HostNotAllowed | PortNotAllowed | MethodNotAllowed | PathNotAllowed | AddressDenied => {
@@ -419,6 +414,7 @@ impl Entry {
             }
             PlaceholderMisdirected
             | PlaceholderMissing
+            | ForeignCredential
             | SecretUnavailable
             | BodyTooLarge
             | CodingNotSwappable => Some("secrets"),
@@ -434,8 +430,8 @@ impl Entry {
         vec![TransformTrace { name: "redact".into(), action: "allow".into(), annotations }]
     }
 
-    fn transforms(&self) -> Vec<TransformTrace<'_>> {
-        let mut transforms = Vec::new();
+    fn transforms(&self) -> SmallVec<[TransformTrace<'_>; 1]> {
+        let mut transforms = SmallVec::new();
         if self.warned {
             transforms.push(TransformTrace {
                 name: "allowlist".into(),
@@ -443,19 +439,26 @@ impl Entry {
                 annotations: Annotations::default(),
             });
         }
-        if self.secrets.is_empty() {
+        if self.secrets.is_empty() && self.foreign.is_none() {
             return transforms;
         }
         let mut annotations = Annotations::default();
+        if let Some(foreign) = &self.foreign {
+            let places = foreign.locations().collect();
+            match foreign.stripped {
+                true => annotations.foreign_stripped = places,
+                false => annotations.foreign_passed = places,
+            }
+        }
         for trace in &self.secrets {
             let secret = Cow::Borrowed(&*trace.secret);
             match &trace.outcome {
                 Outcome::Swapped(locations) => {
-                    let locations = locations.iter().map(Location::to_string).collect();
-                    annotations.swapped.push(SecretUse { secret, locations });
+                    annotations.swapped.push(SecretUse { secret, locations: Cow::Borrowed(locations) });
                 }
                 Outcome::Injected(location) => {
-                    annotations.injected.push(SecretUse { secret, locations: vec![location.to_string()] });
+                    let locations = Cow::Borrowed(slice::from_ref(location));
+                    annotations.injected.push(SecretUse { secret, locations });
                 }
                 Outcome::Unavailable => annotations.secret_unavailable.push(secret),
             }

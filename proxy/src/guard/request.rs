@@ -25,8 +25,10 @@ pub(crate) fn agrees(parts: &Parts, to: &Destination, authority: &HeaderValue) -
     }
     if let Some(named) = parts.uri.authority() {
         same(named.as_str(), to)?;
-        if parts.uri.scheme_str().is_some_and(|scheme| scheme != to.scheme.as_str()) {
-            return Err(mismatch(format!("the request names another scheme than {to}")));
+        match parts.uri.scheme_str() {
+            Some(scheme) if scheme == to.scheme.as_str() => {}
+            Some(_) => return Err(mismatch(format!("the request names another scheme than {to}"))),
+            None => return Err(malformed("only CONNECT asks for HOST:PORT")),
         }
     } else if parts.version == Version::HTTP_2 {
         return Err(malformed("the request has no :authority"));
@@ -43,7 +45,8 @@ pub(crate) fn agrees(parts: &Parts, to: &Destination, authority: &HeaderValue) -
 
 /// The host and port of a CONNECT (RFC 9112 section 3.2.3).
 pub(crate) fn connect_target(parts: &Parts) -> Result<(Host, u16), Refusal> {
-    let Some(authority) = parts.uri.authority() else { return Err(malformed("CONNECT needs HOST:PORT")) };
+    let authority = parts.uri.authority().filter(|_| parts.uri.scheme().is_none());
+    let Some(authority) = authority else { return Err(malformed("CONNECT needs HOST:PORT")) };
     let (host, port) = Host::parse_authority(authority.as_str()).map_err(|error| bad_host(&error))?;
     let port = port.unwrap_or(443);
     for named in parts.headers.get_all(HOST) {

@@ -139,6 +139,13 @@ impl Arrived {
     }
 }
 
+impl Clone for Answering {
+    fn clone(&self) -> Self {
+        self.0.answering.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(&self.0))
+    }
+}
+
 impl Drop for Answering {
     fn drop(&mut self) {
         self.0.answering.fetch_sub(1, Ordering::Relaxed);

@@ -59,13 +59,14 @@ where
             Some(fault) => Err(fault),
             None => Ok(request),
         });
-        async move {
+        // Boxed: hyper has room for a request's future in each connection, an idle one too.
+        Box::pin(async move {
             let response = response.await;
             let status = response.status();
             let switched = status == StatusCode::SWITCHING_PROTOCOLS || (connect && status.is_success());
             control.decide(arrived.number(), switched);
             Ok::<_, Infallible>(response.map(|inner| Answer { inner, _answering: arrived.answering }))
-        }
+        })
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -100,8 +101,12 @@ where
         return Ok(());
     }
     let control = Arc::new(Control::default());
-    let service = service_fn(|request| {
+    let service = service_fn(|mut request: Request<Incoming>| {
         let arrived = control.arrive();
+        if request.method() == Method::CONNECT {
+            // A WebSocket has no body that would keep the connection from idling.
+            request.extensions_mut().insert(arrived.answering.clone());
+        }
         let response = serve(Ok(request));
         async move {
             let response = response.await;
@@ -115,6 +120,7 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEADER_LIST)
         .keep_alive_interval(KEEP_ALIVE)
+        .enable_connect_protocol()
         .serve_connection(TokioIo::new(Progress::new(io)), service);
     let mut connection = pin!(connection);
     tokio::select! {

@@ -22,10 +22,11 @@ use crate::tls::client_hello::{self, Accepted};
 /// From the answer to CONNECT to the end of the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-// Each phase of a tunnel is boxed: it lives in one allocation of its own size, and the phases before it are gone when it runs.
+// Each phase of a tunnel is boxed: it lives in one allocation of its own size, and the phases before it are gone when it runs. So is the
+// tunnel itself, of which each would have room for two.
 
 /// Serves a tunnel until it ends, is drained, or a new policy closes it.
-pub(super) async fn run(tunnel: Tunnel, upgraded: Upgraded) {
+pub(super) async fn run(tunnel: Box<Tunnel>, upgraded: Upgraded) {
     let open = Arc::clone(&tunnel.open);
     tokio::select! {
         () = unwrap(tunnel, upgraded) => {}
@@ -33,10 +34,12 @@ pub(super) async fn run(tunnel: Tunnel, upgraded: Upgraded) {
     }
 }
 
-async fn unwrap(tunnel: Tunnel, upgraded: Upgraded) {
+async fn unwrap(tunnel: Box<Tunnel>, upgraded: Upgraded) {
     // The raw connection is faster than the `Upgraded` around it.
     match upgraded.downcast::<TokioIo<Wire<Progress<TcpStream>>>>() {
         Ok(parts) => {
+            // The guard held back what came behind the CONNECT, so hyper's buffer is empty: not to be kept with the tunnel.
+            drop(parts.read_buf);
             let (held, tcp) = parts.io.into_inner().into_inner();
             Box::pin(inspect(tunnel, Prefixed::new(held.freeze(), tcp.into_inner()))).await;
         }
@@ -44,7 +47,7 @@ async fn unwrap(tunnel: Tunnel, upgraded: Upgraded) {
     }
 }
 
-async fn inspect<IO>(tunnel: Tunnel, io: Prefixed<IO>)
+async fn inspect<IO>(tunnel: Box<Tunnel>, io: Prefixed<IO>)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -111,7 +114,7 @@ where
     }
 }
 
-async fn serve<IO>(tunnel: Tunnel, scheme: Scheme, sni: Option<Arc<str>>, io: IO, is_h2: bool)
+async fn serve<IO>(tunnel: Box<Tunnel>, scheme: Scheme, sni: Option<Arc<str>>, io: IO, is_h2: bool)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

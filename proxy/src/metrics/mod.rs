@@ -137,6 +137,8 @@ struct Seen {
     audit_queue: IntGauge,
     audit_capacity: IntGauge,
     audit_stalls: IntCounter,
+    audit_sampled: IntCounter,
+    audit_rotation_failures: IntCounter,
     audit_failing: IntGauge,
 }
 
@@ -307,6 +309,14 @@ impl Metrics {
                 audit_capacity: make.gauge("keyferry_audit_queue_capacity", "Places in the audit queue"),
                 audit_stalls: make
                     .counter("keyferry_audit_stalls_total", "Times that the audit sink began to fail"),
+                audit_sampled: make.counter(
+                    "keyferry_audit_sampled_total",
+                    "Records that the audit log goes without because `audit.on_full` is `sample`",
+                ),
+                audit_rotation_failures: make.counter(
+                    "keyferry_audit_rotation_failures_total",
+                    "Times that the audit file could not give way to a new one",
+                ),
                 audit_failing: make
                     .gauge("keyferry_audit_failing", "1 while the audit sink fails or its queue is full"),
             },

@@ -21,7 +21,7 @@ password: keep it on loopback or a private network. Sandboxes cannot reach it th
 No label ever holds what a sandbox chose (a host, a path, a header): the number of lines is fixed when the proxy starts, and every line is there
 from the start, with 0 where nothing has happened. Which request, and to which host, is in the [audit records](audit.md).
 
-Counters begin at 0 with the process; `keyferry_audit_stalls_total` also begins anew when a reload moves the audit log.
+Counters begin at 0 with the process; those of `keyferry_audit_…` also begin anew when a reload moves the audit log.
 ";
 
 fn page() -> String {

@@ -31,11 +31,13 @@ impl Seen {
         let (ok, failed) = plane.fetches.counts();
         count(&self.fetches_ok, ok);
         count(&self.fetches_failed, failed);
-        let queue = generation.audit.queue();
-        self.audit_queue.set(whole(queue.taken as u64));
-        self.audit_capacity.set(whole(queue.capacity as u64));
-        count(&self.audit_stalls, queue.stalls);
-        self.audit_failing.set(i64::from(generation.audit.trouble().is_some()));
+        let audit = generation.audit.status();
+        self.audit_queue.set(whole(audit.queued as u64));
+        self.audit_capacity.set(whole(audit.capacity as u64));
+        count(&self.audit_stalls, audit.stalls);
+        count(&self.audit_sampled, audit.dropped);
+        count(&self.audit_rotation_failures, audit.rotation_failures);
+        self.audit_failing.set(i64::from(audit.trouble.is_some()));
     }
 }
 

@@ -216,6 +216,7 @@ impl Minter {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
         config.alpn_protocols = alpn(&H2_AND_HTTP1);
+        config.ignore_client_order = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = Arc::clone(&self.ticketer);
         config.send_tls13_tickets = 1;

@@ -22,11 +22,80 @@ pub(crate) enum Action {
     Refuse(Refusal),
 }
 
+impl Action {
+    /// Whether it changes nothing.
+    pub(crate) fn leaves(&self) -> bool {
+        matches!(self, Self::Leave)
+    }
+}
+
+/// All placeholders of a policy, and what becomes of each at one destination.
+#[derive(Debug)]
+pub(crate) struct Swaps {
+    /// By number of the placeholder.
+    actions: Vec<Action>,
+    patterns: Arc<Patterns>,
+}
+
+impl Swaps {
+    /// `actions`: by number of the placeholder.
+    pub(crate) fn new(policy: &Policy, actions: Vec<Action>) -> Self {
+        Self::of(policy.placeholders().texts(), actions)
+    }
+
+    pub(crate) fn of<'t>(texts: impl IntoIterator<Item = &'t str>, actions: Vec<Action>) -> Self {
+        let texts = texts.into_iter().map(|text| Zeroizing::new(text.as_bytes().to_vec()));
+        Self { actions, patterns: Arc::new(Patterns::new(texts)) }
+    }
+
+    /// The same placeholders with other actions.
+    pub(crate) fn with(&self, actions: Vec<Action>) -> Self {
+        Self { actions, patterns: Arc::clone(&self.patterns) }
+    }
+
+    /// For one text that is searched.
+    pub(crate) fn replacer(&self) -> Replacer {
+        Replacer::new(Arc::clone(&self.patterns), Caps::SWAP)
+    }
+
+    /// What becomes of a match; a secret that goes out is added to `replaced`. Without `replaces` nothing is swapped.
+    pub(crate) fn decide(
+        &self,
+        pattern: u32,
+        replaces: bool,
+        replaced: &mut SmallVec<[u32; 1]>,
+    ) -> Decision<'_> {
+        match &self.actions[pattern as usize] {
+            Action::Leave => Decision::Leave,
+            // It must be misdirected to stop a text that is not swapped; a value that is missing is not needed there.
+            Action::Refuse(refusal) if replaces || refusal.reason == Reason::PlaceholderMisdirected => {
+                Decision::Abort
+            }
+            Action::Replace(secret, value) if replaces => {
+                if !replaced.contains(secret) {
+                    replaced.push(*secret);
+                }
+                Decision::Replace(value.expose().as_bytes())
+            }
+            Action::Refuse(_) | Action::Replace(..) => Decision::Leave,
+        }
+    }
+
+    /// Why a replacer could not go on.
+    pub(crate) fn refusal(&self, error: ReplaceError) -> Refusal {
+        if let ReplaceError::Aborted(pattern) = error
+            && let Action::Refuse(refusal) = &self.actions[pattern as usize]
+        {
+            return refusal.clone();
+        }
+        Refusal::new(Reason::BodyTooLarge, error.to_string())
+    }
+}
+
 /// One body on its way out.
 #[derive(Debug)]
 pub(crate) struct BodySwap {
-    /// By number of the placeholder.
-    actions: Vec<Action>,
+    swaps: Swaps,
     /// Secrets whose placeholder the body must hold, and the refusal if it does not.
     required: SmallVec<[(u32, Refusal); 1]>,
     replaced: SmallVec<[u32; 1]>,
@@ -42,18 +111,13 @@ pub(crate) struct BodySwap {
 }
 
 impl BodySwap {
-    pub(crate) fn new(
-        policy: &Policy,
-        actions: Vec<Action>,
-        required: SmallVec<[(u32, Refusal); 1]>,
-        coding: Option<Coding>,
-    ) -> Self {
-        let texts = policy.placeholders().texts().map(|text| Zeroizing::new(text.as_bytes().to_vec()));
+    pub(crate) fn new(swaps: Swaps, required: SmallVec<[(u32, Refusal); 1]>, coding: Option<Coding>) -> Self {
+        let replacer = swaps.replacer();
         Self {
-            actions,
+            swaps,
             required,
             replaced: SmallVec::new(),
-            replacer: Replacer::new(Arc::new(Patterns::new(texts)), Caps::SWAP),
+            replacer,
             decoder: coding.map(|coding| Decoder::new(coding, None)),
             encoder: coding.map(Encoder::new),
             plain: Pieces::new(),
@@ -80,10 +144,10 @@ impl BodySwap {
         if let Some(decoder) = &mut self.decoder {
             decoder.finish().map_err(|error| coding(&error))?;
         }
-        let Self { actions, replaced, replacer, plain, .. } = self;
+        let Self { swaps, replaced, replacer, plain, .. } = self;
         replacer
-            .finish(|pattern| decide(actions, replaced, pattern), plain)
-            .map_err(|error| refusal(actions, error))?;
+            .finish(|pattern| swaps.decide(pattern, true, replaced), plain)
+            .map_err(|error| swaps.refusal(error))?;
         self.encode()?;
         if let Some(encoder) = self.encoder.take() {
             encoder.finish(&mut self.out).map_err(|error| coding(&error))?;
@@ -129,10 +193,10 @@ impl BodySwap {
     }
 
     fn swap(&mut self, piece: Bytes) -> Result<(), Refusal> {
-        let Self { actions, replaced, replacer, plain, .. } = self;
+        let Self { swaps, replaced, replacer, plain, .. } = self;
         replacer
-            .push(piece, |pattern| decide(actions, replaced, pattern), plain)
-            .map_err(|error| refusal(actions, error))?;
+            .push(piece, |pattern| swaps.decide(pattern, true, replaced), plain)
+            .map_err(|error| swaps.refusal(error))?;
         self.encode()
     }
 
@@ -147,28 +211,6 @@ impl BodySwap {
         }
         Ok(())
     }
-}
-
-fn decide<'a>(actions: &'a [Action], replaced: &mut SmallVec<[u32; 1]>, pattern: u32) -> Decision<'a> {
-    match &actions[pattern as usize] {
-        Action::Leave => Decision::Leave,
-        Action::Refuse(_) => Decision::Abort,
-        Action::Replace(secret, value) => {
-            if !replaced.contains(secret) {
-                replaced.push(*secret);
-            }
-            Decision::Replace(value.expose().as_bytes())
-        }
-    }
-}
-
-fn refusal(actions: &[Action], error: ReplaceError) -> Refusal {
-    if let ReplaceError::Aborted(pattern) = error
-        && let Action::Refuse(refusal) = &actions[pattern as usize]
-    {
-        return refusal.clone();
-    }
-    Refusal::new(Reason::BodyTooLarge, error.to_string())
 }
 
 fn coding(error: &CodingError) -> Refusal {

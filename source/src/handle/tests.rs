@@ -434,3 +434,32 @@ async fn a_value_that_was_replaced_stays_live_for_ten_minutes() {
     secret.refresh().await.unwrap();
     assert_eq!(live(), ["second", "third"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn t58_a_refusal_asks_the_source_once_in_five_seconds_for_all_who_were_refused() {
+    let secret = Secret::new(None, None, &[Gives("one"), Gives("one"), Gives("two")]);
+    let first = secret.handle.value().await.unwrap().version();
+
+    // What the source still says is no reason to try again, and asking it again at once is none either.
+    assert!(!secret.handle.is_outdated(first).await);
+    assert!(!secret.handle.is_outdated(first).await);
+    assert_eq!(secret.fetches.load(Ordering::Relaxed), 2);
+
+    advance(5 * SECOND).await;
+    let [one, other] = [(); 2].map(|()| secret.handle.is_outdated(first));
+    assert_eq!(tokio::join!(one, other), (true, true));
+    assert_eq!(secret.fetches.load(Ordering::Relaxed), 3);
+    assert_eq!(secret.handle.current().unwrap().expose(), "two");
+    // Who was refused with the old value needs no fetch to know.
+    assert!(secret.handle.is_outdated(first).await);
+    assert_eq!(secret.fetches.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t58_a_source_that_fails_after_a_refusal_leaves_the_value_in_place() {
+    let secret = Secret::new(None, None, &[Gives("one"), Fails]);
+    let first = secret.handle.value().await.unwrap().version();
+
+    assert!(!secret.handle.is_outdated(first).await);
+    assert_eq!(secret.handle.current().unwrap().expose(), "one");
+}

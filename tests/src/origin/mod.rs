@@ -5,6 +5,7 @@ mod listener;
 mod pattern;
 mod received;
 mod routes;
+mod services;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use crate::authority::{Authority, Validity};
 pub use body::{Body, channel, empty, full};
 pub use pattern::{pattern_sha256, sha256_hex};
 pub use received::{Payload, Received};
+pub use services::{SAID, SERVICES};
 
 use received::Log;
 

@@ -14,7 +14,7 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use tokio::sync::mpsc;
 
 use super::received::{Log, Payload, Received, fields};
-use super::{Body, Handler, channel, empty, full, pattern};
+use super::{Body, Handler, channel, empty, full, pattern, services};
 
 const KEPT: usize = 64 * 1024;
 
@@ -71,8 +71,12 @@ async fn answer(request: Request<Incoming>, log: Arc<Log>) -> Response<Body> {
 }
 
 async fn echo(request: Request<Incoming>, index: usize, log: &Log) -> Response<Body> {
+    let service = services::answer(request.method(), request.uri().path());
     let payload = read(request.into_body()).await;
     let received = log.payload(index, payload);
+    if let Some(answer) = service {
+        return answer;
+    }
     let body = received.to_json().to_string() + "\n";
     Response::builder().header(CONTENT_TYPE, "application/json").body(full(body)).expect("constant")
 }

@@ -5,7 +5,10 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
-use keyferry_config::document::{Document, Source, Transform};
+use keyferry_config::document::{
+    Document, Inject, InjectTarget, KeyWarning, SecretEntry, SecretMode, TOO_SHORT, TOO_SHORT_HINT, Transform,
+};
+use keyferry_config::policy::{SHORTEST_REDACTED, fits_a_header};
 use keyferry_proxy::tls::{Authority, UpstreamTls};
 use keyferry_source::Sources;
 
@@ -13,14 +16,14 @@ use crate::environment;
 use crate::failure::Failure;
 use crate::terminal;
 
-/// Everything that would keep a proxy with this configuration from starting or from doing its work.
-pub(super) fn findings(document: &Document) -> Result<Vec<String>, Failure> {
-    let mut findings = Vec::new();
+/// Everything that would keep a proxy with this configuration from starting or from doing its work, and what to look at besides.
+pub(super) fn findings(document: &Document) -> Result<(Vec<String>, Vec<KeyWarning>), Failure> {
+    let (mut findings, mut warnings) = (Vec::new(), Vec::new());
     certificates(document, &mut findings);
     listeners(document, &mut findings);
     audit(document, &mut findings);
-    secrets(document, &mut findings)?;
-    Ok(findings)
+    secrets(document, &mut findings, &mut warnings)?;
+    Ok((findings, warnings))
 }
 
 fn certificates(document: &Document, findings: &mut Vec<String>) {
@@ -71,27 +74,67 @@ fn audit(document: &Document, findings: &mut Vec<String>) {
     findings.extend(fault.map(|fault| format!("audit.path: {} cannot be written: {fault}", path.display())));
 }
 
-fn secrets(document: &Document, findings: &mut Vec<String>) -> Result<(), Failure> {
+fn secrets(
+    document: &Document,
+    findings: &mut Vec<String>,
+    warnings: &mut Vec<KeyWarning>,
+) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::fatal(format!("the runtime cannot be started: {error}")))?;
     let sources = Sources::new(environment::secrets());
     runtime.block_on(async {
-        for (key, source) in named_sources(document) {
-            if let Err(error) = sources.get(source).value().await {
-                findings.push(format!("{key}: {error}"));
+        if let Some(auth) = &document.proxy.auth
+            && let Err(error) = sources.get(&auth.password).value().await
+        {
+            findings.push(format!("proxy.auth.password: {error}"));
+        }
+        for (key, entry) in entries(document) {
+            match sources.get(&entry.source).value().await {
+                Ok(value) => judge(&key, entry, value.expose(), findings, warnings),
+                Err(error) => findings.push(format!("{key}.source: {error}")),
             }
         }
     });
     Ok(())
 }
 
-fn named_sources(document: &Document) -> Vec<(String, &Source)> {
-    let mut named: Vec<(String, &Source)> = Vec::new();
-    named.extend(document.proxy.auth.as_ref().map(|auth| ("proxy.auth.password".to_owned(), &auth.password)));
-    for (at, transform) in document.transforms.iter().enumerate() {
-        match transform {
+fn judge(
+    key: &str,
+    entry: &SecretEntry,
+    value: &str,
+    findings: &mut Vec<String>,
+    warnings: &mut Vec<KeyWarning>,
+) {
+    let path = format!("{key}.source");
+    if entry.redact_responses && value.len() < SHORTEST_REDACTED {
+        warnings.push(KeyWarning { path: path.clone(), message: TOO_SHORT.to_owned(), hint: TOO_SHORT_HINT });
+    }
+    let unfit = "the value holds a byte that no header may hold";
+    match &entry.mode {
+        SecretMode::Inject(Inject { target: InjectTarget::Header(_), formatter, .. }) => {
+            let text = formatter.as_ref().map(|formatter| formatter.render(value));
+            if !fits_a_header(text.as_ref().map_or(value, |text| text.as_str())) {
+                findings.push(format!("{path}: {unfit}\nhint: {LINE_BREAK}"));
+            }
+        }
+        SecretMode::Inject(Inject { target: InjectTarget::QueryParam(_), .. }) => {}
+        // As a password of Basic it may, and elsewhere than in headers.
+        SecretMode::Replace(_) if !fits_a_header(value) => {
+            let message = format!("{unfit}, but as a password of Basic; such requests are refused");
+            warnings.push(KeyWarning { path, message, hint: LINE_BREAK });
+        }
+        SecretMode::Replace(_) => {}
+    }
+}
+
+const LINE_BREAK: &str = "if it ends in a line break, write the file without one: printf %s VALUE > FILE";
+
+fn entries(document: &Document) -> impl Iterator<Item = (String, &SecretEntry)> {
+    document.transforms.iter().enumerate().flat_map(|(at, transform)| {
+        let secrets = match transform {
+            Transform::Secrets(secrets) => secrets.secrets.as_slice(),
             // Those of the others are read by engines of their own.
             Transform::Allowlist(_)
             | Transform::GcpAuth(_)
@@ -103,14 +146,9 @@ fn named_sources(document: &Document) -> Vec<(String, &Source)> {
             | Transform::HeaderAllowlist(_)
             | Transform::BodyCapture(_)
             | Transform::Grpc(_)
-            | Transform::Judge(_) => {}
-            Transform::Secrets(secrets) => {
-                let entries = secrets.secrets.iter().enumerate();
-                named.extend(entries.map(|(entry, secret)| {
-                    (format!("transforms[{at}].config.secrets[{entry}].source"), &secret.source)
-                }));
-            }
-        }
-    }
-    named
+            | Transform::Judge(_) => &[],
+        };
+        let path = move |entry| format!("transforms[{at}].config.secrets[{entry}]");
+        secrets.iter().enumerate().map(move |(entry, secret)| (path(entry), secret))
+    })
 }

@@ -43,6 +43,12 @@ fn handshake(
     client: ClientConfig,
     name: &str,
 ) -> (Vec<CertificateDer<'static>>, Option<Vec<u8>>) {
+    let client = connected(config, client, name);
+    let chain = client.peer_certificates().unwrap().iter().map(|der| der.clone().into_owned()).collect();
+    (chain, client.alpn_protocol().map(<[u8]>::to_vec))
+}
+
+fn connected(config: Arc<ServerConfig>, client: ClientConfig, name: &str) -> ClientConnection {
     let mut client =
         ClientConnection::new(Arc::new(client), ServerName::try_from(name.to_owned()).unwrap()).unwrap();
     let mut server = ServerConnection::new(config).unwrap();
@@ -56,13 +62,13 @@ fn handshake(
         client.read_tls(&mut wire.as_slice()).unwrap();
         client.process_new_packets().unwrap();
     }
-    let chain = client.peer_certificates().unwrap().iter().map(|der| der.clone().into_owned()).collect();
-    (chain, client.alpn_protocol().map(<[u8]>::to_vec))
+    client
 }
 
-/// A client that trusts `pair` and nothing else.
+/// A client that trusts `pair` and nothing else, and prefers what its library does.
 fn client(pair: &Pair, protocols: &[&[u8]]) -> ClientConfig {
-    let mut config = ClientConfig::builder_with_provider(crypto_provider())
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots(pair))
@@ -75,6 +81,17 @@ fn roots(pair: &Pair) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add(pair.load().unwrap().certificate_der().clone()).unwrap();
     roots
+}
+
+#[tokio::test]
+async fn the_suite_with_the_cheapest_hash_is_taken_whatever_the_client_puts_first() {
+    let pair = Pair::generated();
+    let config = cache(&pair).server_config(&host("api.example")).await.unwrap();
+
+    let connection = connected(config, client(&pair, &[]), "api.example");
+
+    let suite = connection.negotiated_cipher_suite().map(|suite| suite.suite());
+    assert_eq!(suite, Some(rustls::CipherSuite::TLS13_AES_128_GCM_SHA256));
 }
 
 #[tokio::test]

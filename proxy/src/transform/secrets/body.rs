@@ -15,7 +15,7 @@ use crate::coding::Coding;
 use crate::data_plane::Generation;
 use crate::session::Bound;
 use crate::transform::misdirection::Watch;
-use crate::transform::swap::{Action, BodySwap};
+use crate::transform::swap::{Action, BodySwap, Swaps};
 
 /// How much is held where there is no limit: more would be memory that a sandbox decides on.
 const HELD_WITHOUT_LIMIT: u64 = 1 << 20;
@@ -77,6 +77,18 @@ async fn swap_for(
         );
         Refusal::new(Reason::CodingNotSwappable, message)
     })?;
+    let actions = actions(plan, scope, generation, recorder).await;
+    let required = plan.required_in_body.iter().map(|&secret| (secret, scope.missing_placeholder(secret)));
+    Ok(BodySwap::new(Swaps::new(&generation.policy, actions), required.collect(), coding))
+}
+
+/// What becomes of each placeholder in a body, or a message, of the request that `plan` is for.
+pub(crate) async fn actions(
+    plan: &Plan,
+    scope: &Scope,
+    generation: &Generation,
+    recorder: &mut Recorder,
+) -> Vec<Action> {
     let placeholders = generation.policy.placeholders();
     let mut actions = Vec::new();
     for (placeholder, _) in (0..).zip(placeholders.texts()) {
@@ -91,8 +103,7 @@ async fn swap_for(
             },
         });
     }
-    let required = plan.required_in_body.iter().map(|&secret| (secret, scope.missing_placeholder(secret)));
-    Ok(BodySwap::new(generation.policy.as_ref(), actions, required.collect(), coding))
+    actions
 }
 
 enum Held {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
-use http::HeaderValue;
 use http::request::Parts;
 use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue};
 use keyferry_config::document::Formatter;
-use keyferry_config::policy::{Placement, Plan, Reason, Refusal, decode_basic};
+use keyferry_config::policy::{Foreign, Placement, Plan, Reason, Refusal, decode_basic, fits_a_header};
 use keyferry_source::SecretValue;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use smallvec::SmallVec;
@@ -41,9 +41,18 @@ pub(super) async fn apply(
             .filter_map(|hit| Some((hit.start..hit.end, value_of(hit.secret)?.expose().as_bytes())));
         let http::header::Entry::Occupied(mut values) = parts.headers.entry(&swap.name) else { continue };
         let Some(value) = values.iter_mut().nth(swap.nth) else { continue };
-        let swapped =
-            if swap.basic { swap_basic(value, hits) } else { splice(value.as_bytes(), hits).freeze() };
-        *value = sensitive(swapped, swap.hits.first().map(|hit| hit.secret), generation)?;
+        let swapped = if swap.basic {
+            swap_basic(value, hits)
+        } else {
+            for hit in &swap.hits {
+                value_of(hit.secret).map_or(Ok(()), |value| fits(value.expose(), hit.secret, generation))?;
+            }
+            splice(value.as_bytes(), hits).freeze()
+        };
+        *value = sensitive(swapped)?;
+    }
+    if let Some(foreign) = plan.foreign.as_ref().filter(|foreign| foreign.stripped) {
+        strip(foreign, &mut parts.headers);
     }
     swap_target(plan, target, &value_of)?;
     for &number in &plan.injections {
@@ -51,7 +60,8 @@ pub(super) async fn apply(
         match generation.policy.secret(number).placement() {
             Placement::Header(name, formatter) => {
                 let text = formatted(formatter.as_ref(), value);
-                let value = sensitive(Bytes::copy_from_slice(text.as_bytes()), Some(number), generation)?;
+                fits(&text, number, generation)?;
+                let value = sensitive(Bytes::copy_from_slice(text.as_bytes()))?;
                 parts.headers.insert(name.clone(), value);
             }
             Placement::Query(name, formatter) => {
@@ -74,6 +84,21 @@ async fn fetch(plan: &Plan, generation: &Generation, recorder: &mut Recorder) ->
         }
     }
     Ok(values)
+}
+
+/// Takes the client's own credentials out. Values of ours beside them stay, so it comes after the swap and before the injection.
+fn strip(foreign: &Foreign, headers: &mut HeaderMap) {
+    for values in foreign.headers.chunk_by(|(one, _), (other, _)| one == other) {
+        let name = &values[0].0;
+        let is_foreign = |nth: usize| values.iter().any(|(_, foreign)| *foreign == nth);
+        let all = headers.get_all(name).iter().cloned().enumerate();
+        let ours: Vec<HeaderValue> =
+            all.filter(|(nth, _)| !is_foreign(*nth)).map(|(_, value)| value).collect();
+        headers.remove(name);
+        ours.into_iter().for_each(|value| {
+            headers.append(name, value);
+        });
+    }
 }
 
 /// Takes the credentials of `Basic` apart and puts them together again, in the standard alphabet with padding (RFC 7617 section 2).
@@ -146,14 +171,28 @@ fn formatted(formatter: Option<&Formatter>, value: &SecretValue) -> Zeroizing<St
     }
 }
 
-/// A header value that HTTP libraries neither print nor index in HPACK tables. A control byte in it would split the request (T52).
-fn sensitive(value: Bytes, secret: Option<u32>, generation: &Generation) -> Result<HeaderValue, Refusal> {
+/// A line break in a value would split the request, and what is not ASCII means something else to each server (T52).
+fn fits(value: &str, secret: u32, generation: &Generation) -> Result<(), Refusal> {
+    if fits_a_header(value) {
+        return Ok(());
+    }
+    let name = shown(secret, generation);
+    tracing::warn!(
+        secret = &**generation.policy.secret(secret).name(),
+        "the value of a secret holds a byte that no header may hold; does its source end in a line break?"
+    );
+    Err(Refusal::new(
+        Reason::SecretUnavailable,
+        format!(
+            "the value for {name} holds a byte that no header may hold; does its source end in a line break?"
+        ),
+    ))
+}
+
+/// A header value that HTTP libraries neither print nor index in HPACK tables.
+fn sensitive(value: Bytes) -> Result<HeaderValue, Refusal> {
     let mut value = HeaderValue::from_maybe_shared(value).map_err(|_| {
-        let name = secret.map_or("a secret".to_owned(), |number| shown(number, generation));
-        Refusal::new(
-            Reason::SecretUnavailable,
-            format!("the value for {name} holds a byte that no header may hold; does its source end in a line break?"),
-        )
+        Refusal::new(Reason::SecretUnavailable, "a header would hold a byte that no header may hold")
     })?;
     value.set_sensitive(true);
     Ok(value)

@@ -19,6 +19,8 @@ use crate::body::RequestBody;
 use crate::data_plane::Generation;
 use crate::session::Bound;
 
+pub(crate) use body::actions;
+
 /// The values that one request needs, by number. `None`: unavailable, and the entry lets the request pass without.
 type Values = SmallVec<[(u32, Option<Arc<SecretValue>>); 2]>;
 
@@ -39,6 +41,21 @@ pub(crate) async fn apply(
     Ok((parts, body))
 }
 
+/// The head of the same request with the values that are current by now. Its body is not touched.
+pub(crate) async fn apply_again(
+    plan: &Plan,
+    bound: &Bound,
+    mut parts: Parts,
+    mut target: PathAndQuery,
+    recorder: &mut Recorder,
+) -> Result<Parts, Refusal> {
+    // What the record said of the first attempt is told once more by the second.
+    recorder.entry().secrets.clear();
+    head::apply(plan, &bound.generation, &mut parts, &mut target, recorder).await?;
+    parts.uri = Uri::from(target);
+    Ok(parts)
+}
+
 /// The value of a secret; an error if it cannot be had and the entry does not let requests pass without (invariant 6).
 async fn value(
     number: u32,
@@ -55,10 +72,13 @@ async fn value(
     };
     let secret = generation.policy.secret(number);
     tracing::warn!(secret = &**secret.name(), %error, "a secret is unavailable");
-    recorder
-        .entry()
-        .secrets
-        .push(SecretTrace { secret: Arc::clone(secret.name()), outcome: Outcome::Unavailable });
+    let traces = &mut recorder.entry().secrets;
+    // A long WebSocket asks again and again.
+    let known =
+        |trace: &SecretTrace| trace.secret == *secret.name() && matches!(trace.outcome, Outcome::Unavailable);
+    if !traces.iter().any(known) {
+        traces.push(SecretTrace { secret: Arc::clone(secret.name()), outcome: Outcome::Unavailable });
+    }
     match secret.on_unavailable() {
         OnUnavailable::Pass => Ok(None),
         OnUnavailable::Deny => Err(Refusal::new(
