@@ -49,7 +49,7 @@ impl Redactor {
         Self::of(secrets.into_iter().map(|(label, value)| (label, value.expose())))
     }
 
-    fn of<'v>(values: impl Iterator<Item = (String, &'v str)>) -> Self {
+    pub(crate) fn of<'v>(values: impl Iterator<Item = (String, &'v str)>) -> Self {
         let mut known = HashMap::<String, u32>::new();
         let mut label_of = Vec::new();
         let mut texts: Vec<Zeroizing<Vec<u8>>> = Vec::new();
