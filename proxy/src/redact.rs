@@ -14,7 +14,7 @@ use keyferry_source::SecretValue;
 use zeroize::Zeroizing;
 
 pub(crate) use live::LiveRedactor;
-pub(crate) use response::{Scan, narrow_request, scan_fields};
+pub(crate) use response::{Scan, narrow_request, scan_fields, scan_head};
 
 use crate::stream::{Caps, Decision, Patterns, Pieces, Replacer};
 
@@ -69,6 +69,11 @@ impl Redactor {
     /// Whether there is nothing to look for, so that responses may pass unread.
     pub(crate) fn is_empty(&self) -> bool {
         self.patterns.is_empty()
+    }
+
+    /// Whether `text` holds a value.
+    pub(crate) fn is_in(&self, text: &[u8]) -> bool {
+        self.patterns.find(text, 0).is_some()
     }
 
     /// The header value without secrets; `None` if it holds none.
