@@ -15,6 +15,7 @@ pub mod ports;
 pub mod proxy;
 pub mod raw_origin;
 pub mod sandbox;
+pub mod soak;
 pub mod tunnel;
 
 /// How long anything in a test may take before the test says what it waited for.
