@@ -6,3 +6,6 @@ mod sink;
 pub(crate) use entry::{Entry, Flow, Mode, Outcome, Recorder, RequestIds, SecretTrace, Target};
 pub(crate) use sink::{Audit, Permit, Writer};
 pub use sink::{AuditError, AuditTarget};
+
+#[cfg(test)]
+mod tests;
