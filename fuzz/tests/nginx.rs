@@ -213,8 +213,11 @@ struct Nginx {
 
 impl Nginx {
     fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let port = TcpListener::bind(("127.0.0.1", 0))
+            .and_then(|socket| socket.local_addr())
+            .expect("a port")
+            .port();
         let root = folder.path().display();
         let configuration = format!(
             r#"
@@ -236,12 +239,12 @@ impl Nginx {
                 server {{ listen unix:{root}/behind.sock; return 200 seen; }}
             }}"#
         );
-        fs::write(folder.path().join("nginx.conf"), configuration).unwrap();
+        fs::write(folder.path().join("nginx.conf"), configuration).expect("write nginx's configuration");
         let process = Command::new(nginx())
             .args(["-p", &root.to_string(), "-c", "nginx.conf", "-e", &format!("{root}/error.log")])
             .stderr(Stdio::inherit())
             .spawn()
-            .unwrap();
+            .expect("start nginx");
         let nginx = Self { process, folder, port };
         wait("nginx to listen", || TcpStream::connect(("127.0.0.1", port)).ok());
         nginx
@@ -249,9 +252,9 @@ impl Nginx {
 
     /// What it makes of a connection that sends `bytes` and no more.
     fn read(&self, bytes: &[u8]) -> Vec<Seen> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let port = stream.local_addr().unwrap().port();
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("connect to nginx");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket of ours");
+        let port = stream.local_addr().expect("a socket of ours").port();
         // It may refuse and close before all is written.
         let _ = stream.write_all(bytes);
         let _ = stream.shutdown(Shutdown::Write);
@@ -263,12 +266,12 @@ impl Nginx {
             let mut by_port = BTreeMap::<u64, Vec<Seen>>::new();
             for line in text.lines() {
                 let Ok(seen) = serde_json::from_str::<Value>(line) else { continue };
-                let text = |name: &str| seen[name].as_str().unwrap().to_owned();
-                by_port.entry(seen["port"].as_u64().unwrap()).or_default().push(Seen {
+                let text = |name: &str| seen[name].as_str().expect("a text").to_owned();
+                by_port.entry(seen["port"].as_u64().expect("a number")).or_default().push(Seen {
                     method: text("method"),
                     target: text("target"),
                     body: text("body"),
-                    status: seen["status"].as_u64().unwrap(),
+                    status: seen["status"].as_u64().expect("a number"),
                 });
             }
             by_port.remove(&u64::from(port)).unwrap_or_default()
@@ -277,7 +280,7 @@ impl Nginx {
         let answered = answers.windows(9).filter(|nine| nine == b"HTTP/1.1 ").count()
             - answers.windows(12).filter(|twelve| twelve == b"HTTP/1.1 100").count();
         let seen = wait("nginx's log", || Some(seen()).filter(|seen| seen.len() >= answered));
-        fs::write(&log, "").unwrap();
+        fs::write(&log, "").expect("empty the log");
         seen
     }
 }
@@ -290,7 +293,7 @@ impl Drop for Nginx {
 }
 
 fn nginx() -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap();
+    let path = std::env::var_os("PATH").expect("a PATH");
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into()])
         .map(|folder| folder.join("nginx"))

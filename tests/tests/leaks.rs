@@ -270,7 +270,7 @@ async fn misbehave(mut connection: RawConnection) {
         "/status-line" => connection.send(format!("HTTP/1.1 {key} {key}\r\n\r\n")).await,
         "/reason" => connection.send(format!("HTTP/1.1 200 {key}\r\nContent-Length: 0\r\n\r\n")).await,
         "/name" => {
-            connection.send("HTTP/1.1 200 OK\r\nIn-A-Name-Canary14: x\r\nContent-Length: 0\r\n\r\n").await
+            connection.send("HTTP/1.1 200 OK\r\nIn-A-Name-Canary14: x\r\nContent-Length: 0\r\n\r\n").await;
         }
         "/field" => connection.send(format!("HTTP/1.1 200 OK\r\n{key}: x\0\r\n\r\n")).await,
         "/chunk" => {
