@@ -86,7 +86,7 @@ impl Rule<'_> {
     }
 
     fn means(&self, method: &Method, path: &[u8]) -> bool {
-        self.method.is_none_or(|own| own == "*" || own.eq_ignore_ascii_case(method.as_str()))
+        self.method.is_none_or(|own| own == "*" || own.to_ascii_uppercase() == method.as_str())
             && self.path.is_none_or(|pattern| path_matches(pattern, path))
     }
 }
