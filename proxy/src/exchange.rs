@@ -18,7 +18,7 @@ use crate::body::{RequestBody, ResponseBody, discard};
 use crate::data_plane::Protocol;
 use crate::guard::request::{agrees, has_one_framing, strip_hop_by_hop, strip_response, wants_websocket};
 use crate::open::OpenExchange;
-use crate::redact::{Scan, narrow_request, scan_fields};
+use crate::redact::{Scan, narrow_request, scan_fields, scan_head};
 use crate::refusal;
 use crate::retry;
 use crate::session::{Around, Bound, Route, Session};
@@ -285,7 +285,7 @@ async fn respond(
     let redactor = bound.redactor().await.filter(|redactor| !redactor.is_empty());
     let scan = match &redactor {
         Some(redactor) => {
-            recorder.entry().redacted += scan_fields(redactor, response.headers_mut());
+            recorder.entry().redacted += scan_head(redactor, &mut response);
             let scan = Scan::new(redactor, response.headers_mut());
             Some(scan.map(Box::new).map_err(|error| {
                 protocol(format!("the response cannot be searched for live values: {error}"))

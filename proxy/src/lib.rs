@@ -10,6 +10,8 @@ mod coding;
 mod data_plane;
 mod drain;
 mod exchange;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod generation;
 mod guard;
 mod identity;

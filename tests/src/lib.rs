@@ -21,6 +21,7 @@ pub mod proxy;
 pub mod raw_origin;
 pub mod sandbox;
 pub mod sealed_rows;
+pub mod soak;
 pub mod tunnel;
 
 /// How long anything in a test may take before the test says what it waited for.
