@@ -12,6 +12,7 @@ pub mod matcher;
 pub mod redactor;
 mod splits;
 pub mod swap;
+pub mod websocket;
 
 /// A target.
 #[derive(Clone, Copy, Debug)]
@@ -30,4 +31,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "matcher", run: matcher::run },
     Target { name: "redactor", run: redactor::run },
     Target { name: "swap", run: swap::run },
+    Target { name: "websocket", run: websocket::run },
 ];

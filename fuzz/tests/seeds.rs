@@ -37,6 +37,10 @@ const TOKENS: &[&[u8]] = &[
     b"\x0100",
     b"\x0103",
     b"\x0106",
+    b"\x81\x0flive-value-0123",
+    b"\x89\x00",
+    b"\x80\x00",
+    b"\x88\x02\x03\xe8",
 ];
 
 #[test]
@@ -67,6 +71,11 @@ fn redactor() {
 #[test]
 fn swap() {
     run("swap", 3000);
+}
+
+#[test]
+fn websocket() {
+    run("websocket", 3000);
 }
 
 /// A target that is in one place and not in the others would never run.

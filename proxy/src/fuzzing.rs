@@ -121,6 +121,26 @@ pub fn redact<'p>(values: &[(String, String)], pieces: impl IntoIterator<Item = 
     out.into_iter().flatten().collect()
 }
 
+/// What became of one direction of a WebSocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relayed {
+    /// The frames that went on.
+    pub frames: Vec<u8>,
+    /// The code of the close frame that both sides get for it, where it broke the protocol.
+    pub stopped: Option<u16>,
+}
+
+/// Lets `pieces` arrive from a client, whose messages nobody reads, or from a server, in whose messages `value` becomes `label`; with
+/// permessage-deflate, if it was agreed on.
+pub fn websocket<'p>(
+    value: Option<(&str, &str)>,
+    deflate: bool,
+    pieces: impl IntoIterator<Item = &'p [u8]>,
+) -> Relayed {
+    let redactor = value.map(|(label, value)| Redactor::of([(label.to_owned(), value)].into_iter()));
+    crate::websocket::fuzzing::relay(redactor.map(Arc::new), deflate, pieces)
+}
+
 /// Polls what never has to wait.
 fn at_once<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
     match poll(&mut Context::from_waker(Waker::noop())) {
