@@ -29,6 +29,7 @@ pub(crate) struct Entry {
     pub(crate) message: Message,
     pub(crate) action: Action,
     pub(crate) principal: Arc<str>,
+    pub(crate) sandbox: Option<Arc<str>>,
     pub(crate) generation: u64,
     pub(crate) target: Target,
     /// None where it could not be read.
@@ -330,6 +331,7 @@ impl Entry {
             audit: Audit {
                 request_id: self.id,
                 principal: (&*self.principal).into(),
+                sandbox: self.sandbox.as_deref().map(Cow::Borrowed),
                 generation: self.generation,
                 host,
                 port,
@@ -364,7 +366,7 @@ impl Entry {
         use Reason::{
             AddressDenied, BodyTooLarge, CodingNotSwappable, ForeignCredential, HostNotAllowed,
             MethodNotAllowed, PathNotAllowed, PlaceholderMisdirected, PlaceholderMissing, PortNotAllowed,
-            SecretUnavailable,
+            SecretUnavailable, TransformUnsupported,
         };
         match self.reason? {
             HostNotAllowed | PortNotAllowed | MethodNotAllowed | PathNotAllowed | AddressDenied => {
@@ -374,6 +376,7 @@ impl Entry {
             | PlaceholderMissing
             | ForeignCredential
             | SecretUnavailable
+            | TransformUnsupported
             | BodyTooLarge
             | CodingNotSwappable => Some("secrets"),
             _ => None,

@@ -85,7 +85,7 @@ where
     const TLS_HANDSHAKE: u8 = 22;
     match io.peek().await {
         Ok(Some(TLS_HANDSHAKE)) => {
-            let leafs = Arc::clone(&tunnel.session.plane.generation.load().leafs);
+            let leafs = Arc::clone(&tunnel.session.principal.generation.load().leafs);
             match client_hello::accept(&leafs, &tunnel.host, io).await {
                 Ok(accepted) => Opened::Tls(Box::new(accepted)),
                 Err(failed) => Opened::Failed(failed.refusal, failed.sni),
@@ -107,7 +107,7 @@ where
     let plane = Arc::clone(&tunnel.session.plane);
     let destination = Destination { scheme, host: tunnel.host.clone(), port: tunnel.port };
     let principal = Arc::clone(&tunnel.session.principal);
-    let route = match Route::new(plane.generation.load_full(), destination, principal) {
+    let route = match Route::new(destination, principal) {
         Ok(route) => route,
         Err(refusal) => return tunnel.fail(&refusal, sni.as_deref()),
     };
