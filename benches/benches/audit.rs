@@ -49,6 +49,7 @@ fn record(locations: &[Location]) -> Record<'_> {
             remote_addr: ([127, 0, 0, 1], 50812).into(),
             client_protocol: Some("h1".into()),
             upstream_protocol: Some("h1".into()),
+            trace_id: None,
         },
         tunnel: Some(Tunnel { target: "api.bench.localhost:8443".into() }),
         rejected_by: None,

@@ -6,6 +6,7 @@ mod demo;
 mod environment;
 mod failure;
 mod log;
+mod opentelemetry;
 mod replay;
 mod terminal;
 mod watch;

@@ -158,6 +158,9 @@ pub struct Audit<'a> {
     /// `h1` or `h2`.
     #[serde(borrow)]
     pub upstream_protocol: Option<Cow<'a, str>>,
+    /// The trace that it belongs to, as W3C Trace Context writes it.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<Cow<'a, str>>,
 }
 
 /// The tunnel around a request.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyferry_config::policy::Policy;
-use keyferry_source::SecretHandle;
+use keyferry_source::{FetchCounts, SecretHandle};
 
 use crate::audit::{Audit, RequestIds};
 use crate::drain::Drain;
@@ -13,6 +13,7 @@ use crate::listener::Admission;
 use crate::principal::Principal;
 use crate::redact::Redactors;
 use crate::sync::Standing;
+use crate::telemetry::Telemetry;
 use crate::tls::LeafCache;
 use crate::upstream::Pool;
 
@@ -27,6 +28,8 @@ pub(crate) struct DataPlane {
     pub(crate) request_ids: RequestIds,
     pub(crate) admission: Admission,
     pub(crate) drain: Drain,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) fetches: Arc<FetchCounts>,
 }
 
 /// Everything that counts for one principal. A request keeps the generation that it began with (invariant 11).
@@ -40,6 +43,8 @@ pub(crate) struct Generation {
     pub(crate) pool: Arc<Pool>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) limits: Limits,
+    /// `proxy.propagate_trace`.
+    pub(crate) propagate_trace: bool,
 }
 
 /// The part of it that is everybody's: what the file says beside the policy.
@@ -49,12 +54,14 @@ pub(crate) struct Base {
     pub(crate) pool: Arc<Pool>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) limits: Limits,
+    pub(crate) propagate_trace: bool,
 }
 
 impl Generation {
     pub(crate) fn new(policy: Arc<Policy>, secrets: Vec<Arc<SecretHandle>>, base: &Base) -> Self {
-        let Base { leafs, pool, audit, limits } = base.clone();
-        Self { policy, secrets, redactors: Redactors::default(), leafs, pool, audit, limits }
+        let Base { leafs, pool, audit, limits, propagate_trace } = base.clone();
+        let redactors = Redactors::default();
+        Self { policy, secrets, redactors, leafs, pool, audit, limits, propagate_trace }
     }
 }
 

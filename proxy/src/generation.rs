@@ -15,6 +15,7 @@ use crate::audit::{Audit, AuditTarget, Writer};
 use crate::data_plane::{Base, Generation, Limits};
 use crate::identity::Credentials;
 use crate::start::StartError;
+use crate::telemetry::Telemetry;
 use crate::tls::{Authority, LeafCache, LeafSettings, UpstreamTls};
 use crate::upstream::{Connector, Pool};
 
@@ -24,6 +25,7 @@ pub(crate) struct Builder {
     pub(crate) sources: Arc<Sources>,
     /// The addresses that nothing may dial.
     pub(crate) own: OwnListeners,
+    telemetry: Arc<Telemetry>,
     before: Option<Built>,
     /// Of audit logs that may still have records to write.
     pub(crate) writers: Vec<Writer>,
@@ -72,8 +74,8 @@ struct PoolOrigin {
 }
 
 impl Builder {
-    pub(crate) fn new(sources: Sources) -> Self {
-        Self { sources: Arc::new(sources), own: OwnListeners::default(), before: None, writers: Vec::new() }
+    pub(crate) fn new(sources: Sources, own: OwnListeners, telemetry: Arc<Telemetry>) -> Self {
+        Self { sources: Arc::new(sources), own, telemetry, before: None, writers: Vec::new() }
     }
 
     /// Builds what `document` says. Until [`Builder::commit`], nothing of it is in force.
@@ -103,6 +105,7 @@ impl Builder {
                 held_body: document.proxy.max_request_body_bytes,
                 response_head: document.proxy.upstream_response_header_timeout,
             },
+            propagate_trace: document.proxy.propagate_trace,
         };
         let audit_settings = document.audit.clone();
         let fresh = Fresh { number, policy: Arc::new(policy), secrets, credentials, base };
@@ -146,7 +149,10 @@ impl Builder {
         let origin = LeafOrigin { fingerprint, capacity: settings.capacity, lifetime: settings.lifetime };
         let it = match Made::again(self.before.as_ref().map(|before| &before.leafs), &origin) {
             Some(leafs) => leafs,
-            None => Arc::new(LeafCache::new(authority, settings)?),
+            None => {
+                let counters = self.telemetry.metrics.leafs.clone();
+                Arc::new(LeafCache::new(authority, settings)?.counted(counters))
+            }
         };
         Ok(Made { of: origin, it })
     }
@@ -169,7 +175,7 @@ impl Builder {
         let resolver =
             Resolver::new(ResolverOptions { upstream: origin.resolver, ..ResolverOptions::default() });
         let dialer = Dialer::new(guard, resolver, self.own.clone());
-        let pool = Arc::new(Pool::new(Connector { dialer, tls }));
+        let pool = Arc::new(Pool::new(Connector { dialer, tls, telemetry: Arc::clone(&self.telemetry) }));
         tokio::spawn(Pool::sweep(Arc::downgrade(&pool)));
         Ok(Made { of: origin, it: pool })
     }

@@ -54,7 +54,8 @@ struct Done {
 
 /// Serves `/v1/reload` and `/v1/status` until the listener is closed.
 pub(crate) async fn serve(reloader: Reloader, bound: Bound, closed: CancellationToken) {
-    serve_operators(bound, closed, move |request| respond(reloader.clone(), request)).await;
+    let connections = reloader.plane().telemetry.metrics.connections.management.clone();
+    serve_operators(bound, closed, connections, move |request| respond(reloader.clone(), request)).await;
 }
 
 async fn respond(reloader: Reloader, request: Request<Incoming>) -> Response<Full<Bytes>> {

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use keyferry_config::document::{Action, Document, ListenAddr};
+use keyferry_dial::OwnListeners;
 use keyferry_source::{SecretValue, Sources};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -23,6 +24,7 @@ use crate::management;
 use crate::principal::{Ended, Principal};
 use crate::start::{Configuration, Settings, StartError};
 use crate::sync::{self, Enforcer, FileSide, Standing};
+use crate::telemetry::Telemetry;
 
 /// Puts documents in force. Clones are handles to the same.
 #[derive(Clone, Debug)]
@@ -96,8 +98,7 @@ pub enum ReloadError {
 
 impl Reloader {
     pub(crate) async fn start(settings: Settings) -> Result<Self, StartError> {
-        let Settings { document, configuration, environment, managed } = settings;
-        let mut builder = Builder::new(Sources::new(environment));
+        let Settings { document, configuration, environment, otlp, managed } = settings;
         if managed.is_some() {
             own_settings_only(&document)?;
         } else if document.control_plane.is_some() {
@@ -105,6 +106,11 @@ impl Reloader {
                 "control_plane is set, but no address and token of a control service are given: this file is the policy"
             );
         }
+        let own = OwnListeners::default();
+        let telemetry = Arc::new(Telemetry::start(otlp.as_ref(), &own)?);
+        let sources = Sources::new(environment);
+        let fetches = sources.fetch_counts();
+        let mut builder = Builder::new(sources, own, Arc::clone(&telemetry));
         let (fresh, candidate) = builder.build(&document).await?;
         let management_key = management_key(&builder, &document).await?;
         let bound = bind_missing(&document, &HashMap::new())?;
@@ -136,6 +142,8 @@ impl Reloader {
             request_ids: RequestIds::new(),
             admission: Admission::default(),
             drain: Drain::default(),
+            telemetry,
+            fetches,
         });
         let state = State { builder, listeners: HashMap::new(), drain_timeout: document.proxy.drain_timeout };
         let shared = Shared {
@@ -186,6 +194,8 @@ impl Reloader {
         self.0.plane.nobody.generation.load().audit.look();
         let now = SystemTime::now();
         let before = self.0.status.load();
+        let reloads = &self.0.plane.telemetry.metrics.reloads;
+        if reloaded.is_ok() { &reloads.ok } else { &reloads.failed }.inc();
         let status = match &reloaded {
             Ok(reloaded) => {
                 tracing::info!(
@@ -203,6 +213,10 @@ impl Reloader {
         };
         self.0.status.store(Arc::new(status));
         reloaded
+    }
+
+    pub(crate) fn plane(&self) -> &DataPlane {
+        &self.0.plane
     }
 
     pub(crate) fn status(&self) -> Arc<Status> {
@@ -281,7 +295,7 @@ impl Reloader {
                     plane.drain.spawn(listener::accept(Arc::clone(&plane), bound, closed.clone()));
                 }
                 Listener::Metrics(_) => {
-                    tokio::spawn(admin::serve(plane, bound, closed.clone()));
+                    tokio::spawn(admin::serve(self.clone(), bound, closed.clone()));
                 }
                 Listener::Management(_) => {
                     tokio::spawn(management::serve(self.clone(), bound, closed.clone()));
@@ -307,6 +321,7 @@ impl Reloader {
             }
         });
         let _ = finished.await;
+        self.0.plane.telemetry.finish(last_records).await;
     }
 }
 

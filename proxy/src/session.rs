@@ -17,11 +17,13 @@ use crate::body::ResponseBody;
 use crate::data_plane::{DataPlane, Generation, Protocol};
 use crate::guard::Fault;
 use crate::identity::Sandbox;
+use crate::metrics::Active;
 use crate::open::OpenTunnel;
 use crate::principal::Principal;
 use crate::redact::{LiveRedactor, Redactor};
 use crate::refusal;
 use crate::retry::SpareHeads;
+use crate::trace::{Context, TunnelTrace};
 use crate::upstream::{PoolKey, Slot};
 
 /// A connection, or a tunnel inside one.
@@ -43,6 +45,8 @@ pub(crate) struct Tunnel {
     pub(crate) target: Arc<str>,
     pub(crate) open: Arc<OpenTunnel>,
     record: Mutex<Option<Recorder>>,
+    trace: Option<TunnelTrace>,
+    _active: Active,
 }
 
 /// One destination with all that is needed to send requests to it; made once per tunnel.
@@ -126,14 +130,17 @@ impl Session {
         around: Option<Around<'_>>,
     ) -> Result<Recorder, Refusal> {
         let reserved = around.and_then(|around| around.tunnel.reserved());
-        let Some(permit) = reserved.or_else(|| generation.audit.reserve()) else { return Err(audit_full()) };
+        let Some(permit) = reserved.or_else(|| generation.audit.reserve()) else {
+            self.plane.telemetry.metrics.unrecorded(Reason::AuditFull);
+            return Err(audit_full());
+        };
         let mut entry = self.entry(method, Mode::Plain);
         entry.generation = generation.policy.generation();
         if let Some(around) = around {
             entry.tunnel = Some(Arc::clone(&around.tunnel.target));
             entry.sni = around.sni.cloned();
         }
-        Ok(Recorder::new(entry, permit))
+        Ok(Recorder::new(entry, permit, Arc::clone(&self.plane.telemetry)))
     }
 
     fn entry(&self, method: Option<Method>, mode: Mode) -> Entry {
@@ -166,16 +173,31 @@ impl Session {
             secrets: SmallVec::new(),
             foreign: None,
             redacted: 0,
+            trace_id: None,
         }
     }
 }
 
 impl Tunnel {
     /// A tunnel that was granted; `recorder` is the CONNECT's.
-    pub(crate) fn new(session: Session, host: Host, port: u16, recorder: Recorder) -> Box<Self> {
+    pub(crate) fn new(
+        session: Session,
+        host: Host,
+        port: u16,
+        recorder: Recorder,
+        client: Option<&Context>,
+    ) -> Box<Self> {
         let target = format!("{host}:{port}").into();
+        let trace = TunnelTrace::begin(&session.plane.telemetry, client, &target, &session.principal.id);
         let open = session.principal.open.register(Some((host.clone(), port)), session.sandbox.clone());
-        Box::new(Self { session, host, port, target, open, record: Mutex::new(Some(recorder)) })
+        let _active = session.plane.telemetry.metrics.tunnel();
+        let record = Mutex::new(Some(recorder));
+        Box::new(Self { session, host, port, target, open, record, trace, _active })
+    }
+
+    /// Its span, for the requests in it.
+    pub(crate) fn context(&self) -> Option<&Context> {
+        self.trace.as_ref().map(|trace| &trace.span.context)
     }
 
     /// The answer to a CONNECT that a policy no longer grants which came while it was judged.

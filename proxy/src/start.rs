@@ -10,6 +10,7 @@ use keyferry_config::policy::CompileError;
 use keyferry_source::{Environment, SourceError};
 
 use crate::audit::AuditError;
+use crate::otlp::{OtlpError, OtlpSettings};
 use crate::reload::Reloader;
 use crate::sync::ManagedOptions;
 use crate::tls::{AuthorityError, LeafError, UpstreamTlsError};
@@ -40,6 +41,8 @@ pub struct Settings {
     pub environment: Environment,
     /// Where the policy comes from, if not from the document.
     pub managed: Option<ManagedOptions>,
+    /// What is told to an OpenTelemetry collector; nothing, if absent. It stays as it is over reloads.
+    pub otlp: Option<OtlpSettings>,
 }
 
 /// Why a document is not put in force. A proxy never runs with a control missing.
@@ -91,6 +94,9 @@ pub enum StartError {
     /// The audit log cannot be written.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// Nothing can be told to the collector.
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
     /// A port is taken, or the address is not this machine's.
     #[error(
         "{key}: cannot listen on {address}: {source}\n  hint: is another process using the port? `ss -ltnp` tells which"

@@ -8,6 +8,7 @@
 //! the value.
 
 mod caching;
+mod counts;
 mod environment;
 mod error;
 mod fetch;
@@ -15,6 +16,7 @@ mod handle;
 mod registry;
 mod value;
 
+pub use counts::FetchCounts;
 pub use environment::Environment;
 pub use error::SourceError;
 pub use fetch::MAX_FILE_BYTES;

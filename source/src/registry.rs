@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use tokio::task::JoinSet;
 
 use crate::caching::Caching;
+use crate::counts::FetchCounts;
 use crate::environment::Environment;
 use crate::error::SourceError;
 use crate::fetch::{Brought, FromSource};
@@ -47,13 +48,14 @@ impl fmt::Debug for Delivered {
 pub struct Sources {
     environment: Environment,
     versions: Arc<AtomicU64>,
+    counts: Arc<FetchCounts>,
     handles: Mutex<HashMap<Source, Arc<SecretHandle>>>,
 }
 
 impl Sources {
     /// No sources yet; variables will be looked up in `environment`.
     pub fn new(environment: Environment) -> Self {
-        Self { environment, versions: Arc::default(), handles: Mutex::default() }
+        Self { environment, versions: Arc::default(), counts: Arc::default(), handles: Mutex::default() }
     }
 
     /// The handle of `source`: the same for everyone who asks with an equal source. Fetches nothing.
@@ -68,6 +70,7 @@ impl Sources {
             Box::new(fetch),
             Caching::of(source),
             self.versions.clone(),
+            self.counts.clone(),
         );
         handles.insert(source.clone(), handle.clone());
         handle
@@ -82,9 +85,15 @@ impl Sources {
             Box::new(Arc::clone(&brought)),
             Caching::of(source),
             self.versions.clone(),
+            self.counts.clone(),
         );
         handle.bring(brought.text());
         Delivered { handle, brought }
+    }
+
+    /// How the fetches of all sources went, now and later.
+    pub fn fetch_counts(&self) -> Arc<FetchCounts> {
+        self.counts.clone()
     }
 
     /// Drops the handles that only this registry still holds, and wipes their values: after a reload, once the policies that

@@ -15,6 +15,7 @@ use crate::configuration::{self, Leniency};
 use crate::environment;
 use crate::failure::Failure;
 use crate::log::Log;
+use crate::opentelemetry;
 use crate::watch::Watch;
 
 /// Run the proxy
@@ -70,7 +71,9 @@ async fn serve(document: Document, file: Arc<File>, managed: Option<ManagedOptio
     let shutdown = Shutdown::listen()?;
     let hangup = listen(SignalKind::hangup())?;
     let watch = Watch::new(file.path.clone());
-    let settings = Settings { document, configuration: file, environment: environment::secrets(), managed };
+    let otlp = opentelemetry::settings(&environment::variable).map_err(Failure::config)?;
+    let environment = environment::secrets();
+    let settings = Settings { document, configuration: file, environment, otlp, managed };
     let proxy = keyferry_proxy::Proxy::start(settings).await.map_err(start_failure)?;
     let reloads = tokio::spawn(reload(proxy.reloader(), hangup, watch));
     proxy.run_until(shutdown.requested()).await;
@@ -124,6 +127,7 @@ fn start_failure(error: StartError) -> Failure {
         | StartError::UpstreamTls(_)
         | StartError::Control { .. }
         | StartError::Audit(_)
+        | StartError::Otlp(_)
         | StartError::Listen { .. } => Failure::fatal(error),
     }
 }

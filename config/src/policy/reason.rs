@@ -154,6 +154,11 @@ impl Reason {
         Self::ALL.iter().copied().find(|reason| reason.code() == code)
     }
 
+    /// Whether the upstream is at fault, or the way to it.
+    pub const fn is_upstreams(self) -> bool {
+        matches!(self.status(), 502 | 504)
+    }
+
     /// Whether the policy refused (`reject` in the audit record) or something failed (`error`).
     pub const fn is_policy(self) -> bool {
         self.status() < 500

@@ -84,7 +84,7 @@ fn request() -> impl Strategy<Value = Audit<'static>> {
             ([process, number, generation, bytes_in, bytes_out], port, status_code, duration_ms, action),
             (upstream_addr, remote_addr),
             [principal, host, method, path, mode],
-            [scheme, sni, reason, rule, client_protocol, upstream_protocol, sandbox],
+            [scheme, sni, reason, rule, client_protocol, upstream_protocol, trace_id, sandbox],
         )| Audit {
             request_id: RequestId { process, number },
             principal,
@@ -108,6 +108,7 @@ fn request() -> impl Strategy<Value = Audit<'static>> {
             remote_addr,
             client_protocol,
             upstream_protocol,
+            trace_id,
         },
     )
 }
@@ -189,6 +190,7 @@ fn what_a_record_looks_like() {
             remote_addr: "[::1]:50812".parse().unwrap(),
             client_protocol: Some("h2".into()),
             upstream_protocol: Some("h1".into()),
+            trace_id: None,
         },
         tunnel: Some(Tunnel { target: "api.example:443".into() }),
         rejected_by: None,

@@ -25,6 +25,7 @@ use crate::identity::{Caller, Stranger};
 use crate::principal::Principal;
 use crate::refusal;
 use crate::session::{Route, Session, Tunnel};
+use crate::trace::Context;
 
 /// How long accepting pauses when the process is out of descriptors.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
@@ -41,14 +42,17 @@ pub(crate) async fn accept(plane: Arc<DataPlane>, bound: Bound, closed: Cancella
             Ok((tcp, remote)) => {
                 // Without it the last bytes of each response wait for an acknowledgement.
                 let _ = tcp.set_nodelay(true);
+                let connections = &plane.telemetry.metrics.connections;
                 match plane.admission.enter(remote.ip()) {
                     Entry::Admitted(admitted) => {
+                        connections.accepted.inc();
                         plane.drain.spawn(serve(Arc::clone(&plane), tcp, remote, Arc::new(admitted)));
                     }
                     Entry::Refused(admitted, refusal) => {
+                        connections.refused.inc();
                         plane.drain.spawn(turn_away(Arc::clone(&plane), tcp, remote, admitted, refusal));
                     }
-                    Entry::Dropped => {}
+                    Entry::Dropped => connections.dropped.inc(),
                 }
             }
             Err(error) => {
@@ -147,7 +151,9 @@ fn connect(
     recorder.entry().target = Target::Tunnel(host.clone(), port);
     recorder.entry().rule = rule;
     recorder.entry().status = Some(StatusCode::OK.as_u16());
-    let tunnel = Tunnel::new(session, host, port, recorder);
+    let client = Context::of(&parts.headers);
+    recorder.entry().trace_id = client.map(|client| client.trace);
+    let tunnel = Tunnel::new(session, host, port, recorder, client.as_ref());
     // Again, now that the tunnel is entered: a policy that came in between has judged what was entered before.
     if let Err(refusal) = decide(&principal, &tunnel.host, tunnel.port) {
         return tunnel.refuse(&refusal);
@@ -189,6 +195,7 @@ fn refuse(session: &Session, refusal: &Refusal, parts: &Parts) -> Response<Respo
         Ok(recorder) => recorder,
         Err(refusal) => return refusal::respond_unrecorded(&refusal),
     };
+    recorder.entry().trace_id = Context::of(&parts.headers).map(|client| client.trace);
     if parts.method == Method::CONNECT {
         recorder.entry().mode = Mode::Tunnel;
         if let Ok((host, port)) = connect_target(parts) {

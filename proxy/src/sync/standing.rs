@@ -83,6 +83,11 @@ impl Standing {
         while self.enforcer().standing != Stand::InForce && applied.changed().await.is_ok() {}
     }
 
+    /// The number of the state that is in force; 0 before there is one.
+    pub(crate) fn number(&self) -> u64 {
+        self.enforcer().state.as_ref().map_or(0, |state| state.number)
+    }
+
     /// Asks control at once instead of in a while.
     pub(crate) fn poke(&self) {
         self.poke.notify_one();
