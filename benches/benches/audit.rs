@@ -29,6 +29,7 @@ fn record(locations: &[Location]) -> Record<'_> {
         audit: Audit {
             request_id: RequestId { process: 0x01a2_0354_4cd0_73b7, number: 6 },
             principal: "local".into(),
+            sandbox: None,
             generation: 1,
             host: "api.bench.localhost".into(),
             port: Some(8443),

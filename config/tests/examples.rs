@@ -61,6 +61,7 @@ fn replace(proxy_value: &str, match_headers: &[&str]) -> Replace {
 
 fn entry(source: Source, mode: SecretMode, rules: Vec<Rule>) -> SecretEntry {
     SecretEntry {
+        name: None,
         source,
         rules,
         mode,

@@ -107,6 +107,9 @@ pub struct Audit<'a> {
     /// On whose behalf.
     #[serde(borrow)]
     pub principal: Cow<'a, str>,
+    /// The sandbox that proved who it is, where one did.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<Cow<'a, str>>,
     /// The policy generation that decided.
     pub generation: u64,
     /// The canonical host, without a port; empty where none could be read.

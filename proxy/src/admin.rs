@@ -61,5 +61,8 @@ fn trouble(plane: &DataPlane) -> Option<&'static str> {
     if plane.drain.has_begun() {
         return Some("draining");
     }
-    plane.generation.load().audit.trouble()
+    if let Some(trouble) = plane.control.as_ref().and_then(|control| control.trouble()) {
+        return Some(trouble);
+    }
+    plane.nobody.generation.load().audit.trouble()
 }

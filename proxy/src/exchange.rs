@@ -34,7 +34,7 @@ pub(crate) async fn exchange(
     around: Option<Around<'_>>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
-    let bound = route.bound(&session.plane);
+    let bound = route.bound();
     let (mut parts, body) = request.into_parts();
     let mut recorder = match session.recorder(&bound.generation, &parts, around) {
         Ok(recorder) => recorder,
@@ -126,12 +126,13 @@ async fn carry(
     }
     let tunnel = match around {
         Some(around) => Arc::clone(&around.tunnel.open),
-        None => session.plane.open.register(None),
+        None => session.principal.open.register(None, session.sandbox.clone()),
     };
     let open = tunnel.enter(&bound.scope, &route.destination, &parts.method, &target, &plan);
     recorder.open_as(Arc::clone(&open), bound.scope.policy());
     // A policy that came while this one decided has judged only what was entered before.
-    if !bound.is_current(&session.plane) && !open.stands_under(&route.bound(&session.plane).scope) {
+    let stands = bound.is_current(route) || open.stands_under(&route.bound().scope);
+    if !stands || session.has_ended() {
         return Err(open.refusal());
     }
     let sent = async {

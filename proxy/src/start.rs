@@ -12,6 +12,7 @@ use keyferry_source::{Environment, SourceError};
 use crate::audit::AuditError;
 use crate::otlp::{OtlpError, OtlpSettings};
 use crate::reload::Reloader;
+use crate::sync::ManagedOptions;
 use crate::tls::{AuthorityError, LeafError, UpstreamTlsError};
 
 /// How long the last audit records may take to be written.
@@ -38,6 +39,8 @@ pub struct Settings {
     pub configuration: Arc<dyn Configuration>,
     /// Where `env` sources are read.
     pub environment: Environment,
+    /// Where the policy comes from, if not from the document.
+    pub managed: Option<ManagedOptions>,
     /// What is told to an OpenTelemetry collector; nothing, if absent. It stays as it is over reloads.
     pub otlp: Option<OtlpSettings>,
 }
@@ -60,6 +63,14 @@ pub enum StartError {
         "nothing to do: no listener is configured\n  hint: set proxy.tunnel_listen, for example \"127.0.0.1:3128\""
     )]
     NoListener,
+    /// The policy is a control service's to say.
+    #[error(
+        "{key}: the policy of this proxy comes from a control service, and what the file says of it would be ignored\n  hint: leave {key} out, or start without the address of a control service"
+    )]
+    PolicyInFile {
+        /// The key.
+        key: &'static str,
+    },
     /// The document does not compile.
     #[error(transparent)]
     Policy(#[from] CompileError),
@@ -119,6 +130,19 @@ impl Proxy {
     /// Puts a new document in force, for whoever notices that there may be one.
     pub fn reloader(&self) -> Reloader {
         self.reloader.clone()
+    }
+
+    /// Where sandboxes are served: a port that was chosen by the system stands here.
+    pub async fn tunnel_addresses(&self) -> Vec<SocketAddr> {
+        self.reloader.tunnel_addresses().await
+    }
+
+    /// Completes once there is a policy: at once for a file's, and for a control service's when it was heard or what it said last
+    /// was found on disk.
+    pub async fn has_policy(&self) {
+        if let Some(standing) = self.reloader.standing() {
+            standing.in_force().await;
+        }
     }
 
     /// Serves until `shutdown` completes, then drains: idle connections close at once, busy ones within `proxy.drain_timeout`.

@@ -207,6 +207,12 @@ impl SecretHandle {
         self.landing(flight).await.is_ok_and(|value| value.version() != version)
     }
 
+    /// Takes a value that was brought, as if it had just been fetched.
+    pub(crate) fn bring(&self, value: Result<SecretString, SourceError>) {
+        // What it says of a failure, it says again to whoever asks.
+        let _ = self.settle(Instant::now(), value);
+    }
+
     fn refresh_in_background(&self, now: Instant) {
         let mut progress = self.progress();
         let waiting = progress

@@ -21,5 +21,5 @@ pub use environment::Environment;
 pub use error::SourceError;
 pub use fetch::MAX_FILE_BYTES;
 pub use handle::{FETCH_TIMEOUT, LIVE_AFTER_ROTATION, SecretHandle};
-pub use registry::Sources;
+pub use registry::{Delivered, Sources};
 pub use value::SecretValue;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// Crate → the crates of ours that it may depend on. `cli`, `benches`, `fuzz` and `tests` may know all.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("keyferry-proxy", &["config", "contract", "dial", "source"]),
+    ("keyferry-proxy", &["config", "contract", "dial", "seal", "source"]),
     ("keyferry-source", &["config", "dial"]),
     ("keyferry-control", &["config", "contract", "dial", "seal", "store"]),
     ("keyferry-store", &["seal"]),

@@ -90,6 +90,7 @@ fn request(audit: &Audit<'_>, out: &mut Vec<u8>) {
     let Audit {
         request_id,
         principal,
+        sandbox,
         generation,
         host,
         port,
@@ -115,6 +116,10 @@ fn request(audit: &Audit<'_>, out: &mut Vec<u8>) {
     id(*request_id, out);
     out.extend_from_slice(br#"","principal":"#);
     string(principal, out);
+    if let Some(sandbox) = sandbox {
+        out.extend_from_slice(br#","sandbox":"#);
+        string(sandbox, out);
+    }
     out.extend_from_slice(br#","generation":"#);
     integer(*generation, out);
     out.extend_from_slice(br#","host":"#);

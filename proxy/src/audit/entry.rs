@@ -31,6 +31,7 @@ pub(crate) struct Entry {
     pub(crate) message: Message,
     pub(crate) action: Action,
     pub(crate) principal: Arc<str>,
+    pub(crate) sandbox: Option<Arc<str>>,
     pub(crate) generation: u64,
     pub(crate) target: Target,
     /// None where it could not be read.
@@ -371,6 +372,7 @@ impl Entry {
             audit: Audit {
                 request_id: self.id,
                 principal: (&*self.principal).into(),
+                sandbox: self.sandbox.as_deref().map(Cow::Borrowed),
                 generation: self.generation,
                 host,
                 port,
@@ -406,7 +408,7 @@ impl Entry {
         use Reason::{
             AddressDenied, BodyTooLarge, CodingNotSwappable, ForeignCredential, HostNotAllowed,
             MethodNotAllowed, PathNotAllowed, PlaceholderMisdirected, PlaceholderMissing, PortNotAllowed,
-            SecretUnavailable,
+            SecretUnavailable, TransformUnsupported,
         };
         match self.reason? {
             HostNotAllowed | PortNotAllowed | MethodNotAllowed | PathNotAllowed | AddressDenied => {
@@ -416,6 +418,7 @@ impl Entry {
             | PlaceholderMissing
             | ForeignCredential
             | SecretUnavailable
+            | TransformUnsupported
             | BodyTooLarge
             | CodingNotSwappable => Some("secrets"),
             _ => None,

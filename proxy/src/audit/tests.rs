@@ -27,6 +27,7 @@ fn entry(number: u64) -> Entry {
         message: Message::Request,
         action: Action::Allow,
         principal: "local".into(),
+        sandbox: None,
         generation: 1,
         target: Target::Unknown,
         method: None,

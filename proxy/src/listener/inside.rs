@@ -88,9 +88,8 @@ where
     const TLS_HANDSHAKE: u8 = 22;
     match io.peek().await {
         Ok(Some(TLS_HANDSHAKE)) => {
-            let plane = &tunnel.session.plane;
-            let handshakes = &plane.telemetry.metrics.handshakes;
-            let leafs = Arc::clone(&plane.generation.load().leafs);
+            let handshakes = &tunnel.session.plane.telemetry.metrics.handshakes;
+            let leafs = Arc::clone(&tunnel.session.principal.generation.load().leafs);
             match client_hello::accept(&leafs, &tunnel.host, io).await {
                 Ok(accepted) => {
                     handshakes.ok.inc();
@@ -121,7 +120,7 @@ where
     let plane = Arc::clone(&tunnel.session.plane);
     let destination = Destination { scheme, host: tunnel.host.clone(), port: tunnel.port };
     let principal = Arc::clone(&tunnel.session.principal);
-    let route = match Route::new(plane.generation.load_full(), destination, principal) {
+    let route = match Route::new(destination, principal) {
         Ok(route) => route,
         Err(refusal) => return tunnel.fail(&refusal, sni.as_deref()),
     };

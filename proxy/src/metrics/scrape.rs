@@ -22,8 +22,9 @@ pub(crate) fn scrape(plane: &DataPlane, status: &Status) -> Result<String, prome
 
 impl Seen {
     fn look(&self, plane: &DataPlane, status: &Status) {
-        let generation = plane.generation.load();
-        self.generation.set(whole(generation.policy.generation()));
+        let generation = plane.nobody.generation.load();
+        let told = plane.control.as_ref().map(|control| control.number());
+        self.generation.set(whole(told.unwrap_or_else(|| generation.policy.generation())));
         self.applied.set(seconds(status.applied));
         self.attempted.set(seconds(status.last_attempt));
         self.connections_open.set(whole(plane.admission.open() as u64));
