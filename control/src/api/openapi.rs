@@ -64,7 +64,7 @@ fn operation(route: &Route) -> Value {
     });
     let body = match (route.shape, route.name.as_str()) {
         (Shape::Create(write, _) | Shape::Upsert(write, _) | Shape::Update(write, _), _) => {
-            Some(wrapped(reference(write)))
+            Some(object(&["data"], json!({ "data": reference(write) })))
         }
         (_, "syncProxy") => Some(reference("SyncRequest")),
         (_, "reportApplied") => Some(reference("Applied")),
@@ -87,8 +87,9 @@ fn parameters(route: &Route) -> Vec<Value> {
         parameters.push(json!({ "name": name, "in": "query", "required": required, "schema": schema }));
     };
     if matches!(route.shape, Shape::List(_)) {
-        query("page", false, json!({ "type": "integer", "minimum": 1, "default": 1 }));
-        query("limit", false, json!({ "type": "integer", "minimum": 1, "maximum": 200, "default": 50 }));
+        // What is out of range is taken for the nearest that is not.
+        query("page", false, json!({ "type": "integer", "default": 1, "description": "From 1" }));
+        query("limit", false, json!({ "type": "integer", "default": 50, "description": "From 1 to 200" }));
     }
     let text = || json!({ "type": "string" });
     match route.name.as_str() {
@@ -107,6 +108,7 @@ fn parameters(route: &Route) -> Vec<Value> {
         "listChanges" => {
             ["resource", "actor", "action"].into_iter().for_each(|name| query(name, false, text()));
         }
+        "verifyChanges" => query("noted", false, text()),
         "explain" => ["method", "url", "requester_principal_id"]
             .into_iter()
             .for_each(|name| query(name, false, text())),
@@ -180,6 +182,7 @@ fn responses(route: &Route) -> Value {
         no("401", "The token is missing or not good");
         no("503", "The database does not answer");
         if matches!(route.method, Method::POST | Method::PUT | Method::PATCH) {
+            no("408", "The body did not come in time");
             no("413", "The body is too long");
         }
         no("422", "What it says cannot be");
@@ -198,17 +201,16 @@ fn reference(name: &str) -> Value {
 }
 
 fn wrapped(schema: Value) -> Value {
-    json!({
-        "type": "object", "required": ["data"],
-        "properties": { "data": schema, "warnings": { "type": "array", "items": { "type": "string" } } },
-    })
+    closed(object(
+        &["data"],
+        json!({ "data": schema, "warnings": { "type": "array", "items": { "type": "string" } } }),
+    ))
 }
 
 fn page(of: &str) -> Value {
-    json!({
-        "type": "object", "required": ["data", "meta"],
-        "properties": { "data": { "type": "array", "items": reference(of) }, "meta": reference("Meta") },
-    })
+    let properties =
+        json!({ "data": { "type": "array", "items": reference(of) }, "meta": reference("Meta") });
+    closed(object(&["data", "meta"], properties))
 }
 
 fn schemas() -> Map<String, Value> {
@@ -216,6 +218,7 @@ fn schemas() -> Map<String, Value> {
     add::<Rule>(&mut schemas);
     add::<effective::Held>(&mut schemas);
     add::<effective::Origin>(&mut schemas);
+    add::<crate::rows::changes::Checked>(&mut schemas);
     let specs = [
         of::<StaticSecret>(&mut schemas),
         of::<GcpAuthSecret>(&mut schemas),
@@ -259,10 +262,8 @@ fn with(own: &Value, extra: &[(&str, Value)], shown: bool) -> Value {
     let mut schema = json!({ "type": "object", "properties": properties });
     if shown {
         schema["required"] = json!(["id", "namespace", "labels", "enabled", "created_at", "updated_at"]);
-    } else {
-        schema["additionalProperties"] = json!(false);
     }
-    schema
+    closed(schema)
 }
 
 /// A type's own schema, whatever it refers to added to the rest.
@@ -304,11 +305,20 @@ fn object(required: &[&str], properties: Value) -> Value {
     json!({ "type": "object", "required": required, "properties": properties })
 }
 
-/// A write: what it does not name is refused.
-fn write(required: &[&str], properties: Value) -> Value {
-    let mut schema = object(required, properties);
+/// There is nothing else in it: of an answer a promise, which every test holds it to; of a write a rule.
+fn closed(mut schema: Value) -> Value {
     schema["additionalProperties"] = json!(false);
     schema
+}
+
+/// A write: what it does not name is refused.
+fn write(required: &[&str], properties: Value) -> Value {
+    closed(object(required, properties))
+}
+
+/// An answer.
+fn answer(required: &[&str], properties: Value) -> Value {
+    closed(object(required, properties))
 }
 
 fn plain_schemas() -> Vec<(&'static str, Value)> {
@@ -334,9 +344,9 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
     vec![
         (
             "Error",
-            object(
+            answer(
                 &["error"],
-                json!({ "error": object(&["message"], json!({
+                json!({ "error": answer(&["message"], json!({
             "code": text(), "message": text(),
             "details": { "type": "object", "additionalProperties": { "type": "array", "items": text() } },
         })) }),
@@ -344,7 +354,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "Meta",
-            object(
+            answer(
                 &["page", "limit", "total", "total_pages"],
                 json!({
                     "page": { "type": "integer" }, "limit": { "type": "integer" }, "total": { "type": "integer" },
@@ -355,7 +365,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
         (
             "Principal",
             extended(
-                object(
+                answer(
                     &["id", "namespace", "labels", "kind", "created_at", "updated_at"],
                     json!({
                         "id": text(), "namespace": text(), "foreign_id": nullable(), "name": nullable(), "labels": labels(),
@@ -379,7 +389,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "Role",
-            object(
+            answer(
                 &["id", "namespace", "labels", "default", "created_at", "updated_at"],
                 json!({
                     "id": text(), "namespace": text(), "foreign_id": nullable(), "name": nullable(), "labels": labels(),
@@ -401,7 +411,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
         (
             "Grant",
             extended(
-                object(
+                answer(
                     &["id", "priority", "expires_at", "created_at", "updated_at"],
                     json!({
                         "id": text(), "principal_id": text(), "role_id": text(), "priority": { "type": "integer" },
@@ -426,7 +436,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "ApiKey",
-            object(
+            answer(
                 &["id", "name", "created_at", "updated_at"],
                 json!({
                     "id": text(), "name": text(), "token": text(), "created_at": time(), "updated_at": time(),
@@ -439,7 +449,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "Proxy",
-            object(
+            answer(
                 &["id", "name", "kind", "namespaces", "labels", "status", "created_at", "updated_at"],
                 json!({
                     "id": text(), "name": text(), "token": text(), "kind": { "type": "string", "enum": ["dedicated", "shared"] },
@@ -465,7 +475,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "Sandbox",
-            object(
+            answer(
                 &[
                     "id",
                     "name",
@@ -498,7 +508,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "EgressRule",
-            object(
+            answer(
                 &["id", "action", "created_at"],
                 json!({
                     "id": text(), "host": nullable(), "cidr": nullable(), "http_methods": { "type": "array", "items": text() },
@@ -510,7 +520,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "Change",
-            object(
+            answer(
                 &["id", "seq", "at", "actor", "action", "resource", "previous_hash", "hash"],
                 json!({
                     "id": text(), "seq": { "type": "integer" }, "at": time(), "actor": text(), "action": text(), "resource": text(),
@@ -521,7 +531,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "EffectiveConfig",
-            object(
+            answer(
                 &["id", "rules", "secrets", "transforms", "postgres"],
                 json!({
                     "id": text(), "rules": any(), "secrets": any(), "transforms": any(), "postgres": any(),
@@ -530,11 +540,11 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "Explanation",
-            object(
+            answer(
                 &["id", "secrets", "rules", "needs"],
                 json!({
                     "id": text(), "secrets": { "type": "array", "items": reference("HeldSecret") },
-                    "rules": { "type": "array", "items": object(&["rule", "from"], json!({
+                    "rules": { "type": "array", "items": answer(&["rule", "from"], json!({
                         "rule": { "type": "object" }, "from": reference("Origin"),
                     })) },
                     "needs": { "type": "array", "items": text() }, "valid_until": nullable_time(), "request": { "type": "object" },
@@ -552,7 +562,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "SyncResponse",
-            object(
+            answer(
                 &["config_hash"],
                 json!({
                     "config_hash": text(), "status": text(), "principal_id": nullable(), "generation": { "type": "object" },
