@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod authority;
 pub mod clients;
+pub mod control;
 pub mod dns;
 pub mod git_server;
 pub mod http1;

@@ -1,7 +1,7 @@
 //! Answers that say no.
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use keyferry_store::StoreError;
 use serde_json::{Map, Value, json};
 
@@ -136,10 +136,15 @@ impl IntoResponse for ApiError {
 
 /// A JSON answer that nobody keeps.
 pub(crate) fn json_response(status: StatusCode, body: &Value) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, "application/json"),
+    (status, answer_headers("application/json"), body.to_string()).into_response()
+}
+
+/// What every answer says to whatever reads it: keep nothing, guess nothing, and no page may show it (T72).
+pub(crate) const fn answer_headers(content_type: &'static str) -> [(HeaderName, &'static str); 4] {
+    [
+        (header::CONTENT_TYPE, content_type),
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (status, headers, body.to_string()).into_response()
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    ]
 }
