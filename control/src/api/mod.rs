@@ -137,11 +137,15 @@ fn query(text: &str) -> Result<Vec<(String, String)>, ApiError> {
         let text = percent_encoding::percent_decode_str(&part).decode_utf8().map_err(|_| MALFORMED)?;
         if text.contains('\0') { Err(MALFORMED) } else { Ok(text.into_owned()) }
     };
-    text.split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Ok((decode(key)?, decode(value)?))
-        })
-        .collect()
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (key, value) = (decode(key)?, decode(value)?);
+        // Which of two would count is for nobody to guess.
+        if pairs.iter().any(|(known, _)| *known == key) {
+            return Err(ApiError::Malformed("a parameter stands in the query twice"));
+        }
+        pairs.push((key, value));
+    }
+    Ok(pairs)
 }

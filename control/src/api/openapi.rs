@@ -127,7 +127,8 @@ fn parameters(route: &Route) -> Vec<Value> {
     if labelled && matches!(route.shape, Shape::List(_)) {
         parameters.push(json!({
             "name": "labels", "in": "query", "required": false, "style": "deepObject", "explode": true,
-            "schema": { "type": "object", "additionalProperties": { "type": "string" } },
+            // In a query whatever stands there is a text.
+            "schema": { "type": "object", "additionalProperties": true },
         }));
     }
     let changes = matches!(route.shape, Shape::Upsert(..) | Shape::Update(..) | Shape::Delete);
@@ -259,11 +260,11 @@ fn with(own: &Value, extra: &[(&str, Value)], shown: bool) -> Value {
     if let Value::Object(own) = own {
         properties.extend(own.clone());
     }
-    let mut schema = json!({ "type": "object", "properties": properties });
     if shown {
-        schema["required"] = json!(["id", "namespace", "labels", "enabled", "created_at", "updated_at"]);
+        answer(&["id", "namespace", "labels", "enabled", "created_at", "updated_at"], properties.into())
+    } else {
+        write(&[], properties.into())
     }
-    closed(schema)
 }
 
 /// A type's own schema, whatever it refers to added to the rest.
@@ -311,9 +312,18 @@ fn closed(mut schema: Value) -> Value {
     schema
 }
 
-/// A write: what it does not name is refused.
+/// A write: what it does not name is refused, and `null` is as good as leaving out what may be left out.
 fn write(required: &[&str], properties: Value) -> Value {
-    closed(object(required, properties))
+    let Value::Object(properties) = properties else { return properties };
+    let or_null = |(key, schema): (String, Value)| {
+        let schema = if required.contains(&key.as_str()) {
+            schema
+        } else {
+            json!({ "anyOf": [schema, { "type": "null" }] })
+        };
+        (key, schema)
+    };
+    closed(object(required, properties.into_iter().map(or_null).collect()))
 }
 
 /// An answer.
@@ -381,7 +391,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
                 write(
                     &[],
                     json!({
-                        "namespace": text(), "foreign_id": nullable(), "name": nullable(), "labels": labels(), "kind": kinds,
+                        "namespace": text(), "foreign_id": text(), "name": text(), "labels": labels(), "kind": kinds,
                     }),
                 ),
                 &identity,
@@ -402,7 +412,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
             write(
                 &[],
                 json!({
-                    "namespace": text(), "foreign_id": nullable(), "name": nullable(), "labels": labels(),
+                    "namespace": text(), "foreign_id": text(), "name": text(), "labels": labels(),
                     "default": { "type": "boolean", "description": "New principals of the namespace get it." },
                 }),
             ),
@@ -427,8 +437,8 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
                 write(
                     &[],
                     json!({
-                        "principal_id": nullable(), "role_id": nullable(), "expires_at": nullable_time(),
-                        "priority": { "type": ["integer", "null"], "minimum": -1_000_000_000, "maximum": 1_000_000_000 },
+                        "principal_id": text(), "role_id": text(), "expires_at": time(),
+                        "priority": { "type": "integer", "minimum": -1_000_000_000, "maximum": 1_000_000_000 },
                     }),
                 ),
                 &grant_keys(),
@@ -467,9 +477,9 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
                 &[],
                 json!({
                     "name": text(), "kind": { "type": "string", "enum": ["dedicated", "shared"] },
-                    "namespaces": { "type": ["array", "null"], "items": text() },
-                    "labels": { "type": ["object", "null"], "additionalProperties": text() },
-                    "principal_id": nullable(), "address": nullable(),
+                    "namespaces": { "type": "array", "items": text() },
+                    "labels": { "type": "object", "additionalProperties": text() },
+                    "principal_id": text(), "address": text(),
                 }),
             ),
         ),
@@ -500,8 +510,8 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
                 &["name", "principal_id"],
                 json!({
                     "name": { "type": "string", "minLength": 1, "maxLength": 255 }, "principal_id": text(),
-                    "requester_principal_id": nullable(), "expires_at": nullable_time(),
-                    "source_cidrs": { "type": ["array", "null"], "items": text() },
+                    "requester_principal_id": text(), "expires_at": time(),
+                    "source_cidrs": { "type": "array", "items": text() },
                     "transport": { "type": "string", "enum": ["token", "unix"] },
                 }),
             ),
