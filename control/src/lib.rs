@@ -29,7 +29,7 @@ pub use bootstrap::{Bootstrap, BootstrapError, Bootstrapped};
 pub use details::Details;
 pub use id::IdOf;
 pub use rows::SCHEMA;
-pub use server::{Listen, ServeError, Server, TlsFiles};
+pub use server::{Limits, Listen, ServeError, Server, TlsFiles};
 pub use token::NoRandomness;
 
 /// What time it is.
@@ -57,7 +57,7 @@ impl Control {
     pub async fn start(store: Store, clock: Clock, settings: Settings) -> Result<Self, StoreError> {
         bootstrap::state(&store).await?;
         let hub = sync::Hub::start(store.clone(), Arc::clone(&clock)).await?;
-        Ok(Self { app: Arc::new(api::App { store, hub, clock, settings }) })
+        Ok(Self { app: Arc::new(api::App::new(store, hub, clock, settings)) })
     }
 
     /// Makes the first operator, where there is none.

@@ -130,9 +130,9 @@ const IDENTITY: [(&str, &[char]); 4] = [
 /// What a write of a principal says. What it leaves out stays.
 #[derive(Clone, Debug)]
 pub struct PrincipalWrite {
-    /// Where it belongs, on creation.
-    pub namespace: Namespace,
-    /// What operators call it, on creation.
+    /// Where it belongs; `default`, where it does not say.
+    pub namespace: Option<Namespace>,
+    /// What operators call it.
     pub foreign_id: Option<ForeignId>,
     /// What people call it.
     pub name: Given<String>,
@@ -147,7 +147,7 @@ pub struct PrincipalWrite {
 impl PrincipalWrite {
     /// Reads and checks one.
     pub fn read(mut attributes: Attributes) -> Result<Self, Details> {
-        let namespace = attributes.namespace().unwrap_or_default();
+        let namespace = attributes.namespace();
         let foreign_id = attributes.foreign_id(IdOf::Principal);
         let name = attributes.name();
         let labels = attributes.labels();

@@ -1,104 +1,25 @@
-//! The control service under test: a process of its own over SQLite, asked with curl.
+//! `keyferry control` as a process of its own.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{parts, ports};
+use crate::parts;
 
-/// A running control service. Dropping it kills it.
+/// A control service that runs.
 pub struct Control {
-    binary: PathBuf,
-    folder: TempDir,
-    process: Child,
-    listen: String,
-    /// The first operator's key.
-    key: String,
-}
-
-impl Control {
-    /// Starts it on a port of loopback, with a new database.
-    ///
-    /// # Panics
-    /// When it does not start.
-    pub fn start(binary: impl AsRef<Path>) -> Self {
-        let folder = TempDir::new().expect("a temporary folder");
-        let binary = binary.as_ref().to_owned();
-        let made = command(&binary, folder.path()).args(["keyring", "init"]).output().expect("keyferry runs");
-        assert!(made.status.success(), "{made:?}");
-        let listen = format!("127.0.0.1:{}", ports::free_port());
-        let key = format!("iak_{}", "7".repeat(64));
-        let process = run(&binary, folder.path(), &listen, &key);
-        Self { binary, folder, process, listen, key }
-    }
-
-    /// Ends it as a crash does.
-    ///
-    /// # Panics
-    /// When the system does not.
-    pub fn kill(&mut self) {
-        self.process.kill().expect("it is killed");
-        self.process.wait().expect("it ends");
-    }
-
-    /// Starts it again where it was.
-    pub fn restart(&mut self) {
-        self.process = run(&self.binary, self.folder.path(), &self.listen, &self.key);
-    }
-
-    /// Where it is.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.listen)
-    }
-
-    /// What its API answers to an operator; a success.
-    ///
-    /// # Panics
-    /// When it is none.
-    pub fn ask(&self, method: &str, path: &str, body: Option<Value>) -> Value {
-        let mut curl = Command::new(parts::command("curl"));
-        curl.env_clear().args(["-sS", "--fail-with-body", "--max-time", "20", "-X", method]);
-        curl.args(["-H", &format!("Authorization: Bearer {}", self.key)]);
-        if let Some(body) = body {
-            curl.args(["--json", &body.to_string()]);
-        }
-        let output = curl.arg(format!("{}/api/v1/{path}", self.url())).output().expect("curl runs");
-        assert!(output.status.success(), "{method} {path}: {}", String::from_utf8_lossy(&output.stdout));
-        if output.stdout.is_empty() {
-            return Value::Null;
-        }
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
-    }
-
-    /// Makes a resource, or changes one, and returns its `data`.
-    pub fn put(&self, path: &str, data: Value) -> Value {
-        self.ask("PUT", path, Some(json!({ "data": data })))["data"].take()
-    }
-
-    /// Makes a resource and returns its `data`.
-    pub fn post(&self, path: &str, data: Value) -> Value {
-        self.ask("POST", path, Some(json!({ "data": data })))["data"].take()
-    }
-
-    /// Deletes a resource.
-    pub fn delete(&self, path: &str) {
-        self.ask("DELETE", path, None);
-    }
-
-    /// Grants a secret to a principal; the grant's id.
-    pub fn grant(&self, principal: &Value, secret: &Value) -> String {
-        let grant =
-            self.post("grants", json!({ "principal_id": principal["id"], "static_secret_id": secret["id"] }));
-        text(&grant["id"])
-    }
-
-    /// The folder of its database and keyring.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
+    /// Where its keyring and, on SQLite, its database are.
+    pub folder: TempDir,
+    /// It.
+    pub process: Child,
+    /// As its log says it.
+    pub address: String,
+    /// The key that it made.
+    pub key: Option<String>,
+    tls: Option<PathBuf>,
 }
 
 impl Drop for Control {
@@ -108,36 +29,93 @@ impl Drop for Control {
     }
 }
 
-/// The text of a JSON value.
-///
-/// # Panics
-/// When it is none.
-pub fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
-}
-
-fn command(binary: &Path, folder: &Path) -> Command {
+/// The binary, which finds its files in this folder and nothing in the environment.
+pub fn command(binary: &str, folder: &Path) -> Command {
     let mut command = Command::new(binary);
     command.env_clear().current_dir(folder);
     command
 }
 
-/// Returns when it is ready.
-fn run(binary: &Path, folder: &Path, listen: &str, key: &str) -> Child {
-    let mut process = command(binary, folder)
-        .args(["control", "--keyring", "keyring", "--database", "sqlite:keyferry.db", "--listen", listen])
-        .env("KEYFERRY_BOOTSTRAP_API_KEY", key)
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("keyferry runs");
-    let mut lines = BufReader::new(process.stderr.take().expect("its log")).lines();
-    loop {
-        let line = lines.next().expect("it says that it is ready").expect("text");
-        let line: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
-        if line["address"].is_string() {
-            break;
+/// A folder with a keyring.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn prepared(binary: &str) -> TempDir {
+    let folder = TempDir::new().expect("a temporary folder");
+    let made = command(binary, folder.path()).args(["keyring", "init"]).output().expect("keyferry runs");
+    assert!(made.status.success(), "{made:?}");
+    folder
+}
+
+impl Control {
+    /// Starts it, by default on a SQLite file in its folder, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn start(binary: &str, folder: TempDir, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut process = command(binary, folder.path())
+            .args(["control", "--keyring", "keyring"])
+            .env("KEYFERRY_DATABASE_URL", "sqlite:keyferry.db")
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("keyferry runs");
+        let mut lines = BufReader::new(process.stderr.take().expect("its log")).lines();
+        let (mut address, mut key) = (None, None);
+        while address.is_none() {
+            let line = lines.next().expect("it says that it is ready").expect("text");
+            let line: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
+            key = key.or_else(|| line["api_key"].as_str().map(str::to_owned));
+            address = line["address"].as_str().map(str::to_owned);
         }
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { folder, process, address: address.expect("an address"), key, tls: None }
     }
-    std::thread::spawn(move || lines.for_each(drop));
-    process
+
+    /// From now on it is asked over TLS, and its certificate must be of this authority (PEM).
+    #[must_use]
+    pub fn over_tls(mut self, authority: PathBuf) -> Self {
+        self.tls = Some(authority);
+        self
+    }
+
+    /// SIGKILL; what it leaves behind.
+    ///
+    /// # Panics
+    /// When it cannot be killed.
+    pub fn kill(mut self) -> TempDir {
+        self.process.kill().expect("it is killed");
+        self.process.wait().expect("it ends");
+        std::mem::replace(&mut self.folder, TempDir::new().expect("a temporary folder"))
+    }
+
+    /// What curl gets.
+    ///
+    /// # Panics
+    /// When there is no answer, or it is no JSON.
+    pub fn curl(&self, token: &str, arguments: &[&str], path: &str) -> Value {
+        let output = self.curl_command(token, arguments, path).output().expect("curl runs");
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+    }
+
+    /// The same, to be run.
+    pub fn curl_command(&self, token: &str, arguments: &[&str], path: &str) -> Command {
+        let mut curl = Command::new(parts::command("curl"));
+        curl.env_clear().args(["-sS", "--max-time", "20", "-H", &format!("Authorization: Bearer {token}")]);
+        let url = match (self.address.strip_prefix("unix:"), &self.tls) {
+            (Some(socket), _) => {
+                curl.arg("--unix-socket").arg(self.folder.path().join(socket));
+                format!("http://control{path}")
+            }
+            (None, Some(authority)) => {
+                curl.arg("--cacert").arg(authority);
+                format!("https://{}{path}", self.address)
+            }
+            (None, None) => format!("http://{}{path}", self.address),
+        };
+        curl.args(arguments).arg(url);
+        curl
+    }
 }

@@ -14,6 +14,7 @@ pub mod git_server;
 pub mod http1;
 pub mod http2;
 pub mod npm_registry;
+pub mod operator;
 pub mod origin;
 pub mod package_index;
 pub mod parts;

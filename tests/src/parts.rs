@@ -16,6 +16,20 @@ pub fn python() -> PathBuf {
     python
 }
 
+/// Schemathesis, in an environment of its own.
+///
+/// # Panics
+/// When `./scripts/test` has not made it yet.
+pub fn schemathesis() -> PathBuf {
+    let program = workspace().join("target/test-parts/schemathesis/bin/schemathesis");
+    assert!(
+        program.exists(),
+        "Schemathesis is not installed: {} is missing\nhint: run ./scripts/test, which installs it",
+        program.display(),
+    );
+    program
+}
+
 /// One of our own Python programs beside the tests.
 pub fn script(name: &str) -> PathBuf {
     program(&format!("python/{name}"))

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use keyferry_tests::control::{Control, text};
+use keyferry_tests::operator::{Operator, text};
 use keyferry_tests::origin::Origin;
 use keyferry_tests::proxy::{Proxy, ProxyBuilder};
 use keyferry_tests::sandbox::Sandbox;
@@ -16,7 +16,7 @@ const LIVE: &str = "live-value-0123456789";
 const MANAGEMENT_KEY: &str = "management-key";
 
 /// A secret that takes the place of `PH_<name>` on its way to one host.
-fn secret(control: &Control, name: &str, value: &str, host: &str, port: u16) -> Value {
+fn secret(control: &Operator, name: &str, value: &str, host: &str, port: u16) -> Value {
     let secret = json!({
         "name": name,
         "source": { "source_type": "control_plane", "secret": value },
@@ -26,11 +26,11 @@ fn secret(control: &Control, name: &str, value: &str, host: &str, port: u16) -> 
     control.put(&format!("static_secrets/{name}"), secret)
 }
 
-fn shared_proxy(control: &Control) -> Value {
+fn shared_proxy(control: &Operator) -> Value {
     control.post("proxies", json!({ "name": "edge", "kind": "shared", "namespaces": ["default"] }))
 }
 
-fn builder(control: &Control, proxy: &Value, origin: &Origin) -> ProxyBuilder {
+fn builder(control: &Operator, proxy: &Value, origin: &Origin) -> ProxyBuilder {
     let management = format!("management: {{ listen: \"127.0.0.1:{}\" }}\n", ports::free_port());
     Proxy::builder(KEYFERRY)
         .route(origin)
@@ -39,7 +39,7 @@ fn builder(control: &Control, proxy: &Value, origin: &Origin) -> ProxyBuilder {
         .policy(&management)
 }
 
-fn sandbox_of(control: &Control, principal: &Value, more: Value) -> Value {
+fn sandbox_of(control: &Operator, principal: &Value, more: Value) -> Value {
     let mut sandbox = json!({ "name": "box", "principal_id": principal["id"] });
     if let (Value::Object(sandbox), Value::Object(more)) = (&mut sandbox, more) {
         sandbox.extend(more);
@@ -99,7 +99,7 @@ async fn is_closed(what: &str, mut tunnel: TcpStream) {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_principals_on_one_proxy_have_what_each_was_granted_and_for_as_long() {
     let origin = Origin::start("api.example").await;
-    let control = Control::start(KEYFERRY);
+    let control = Operator::start(KEYFERRY);
     let (alice, bob) = (control.put("principals/alice", json!({})), control.put("principals/bob", json!({})));
     let vendor = secret(&control, "vendor", LIVE, "api.example", origin.port());
     let proxy = builder(&control, &shared_proxy(&control), &origin).start().await;
@@ -146,7 +146,7 @@ async fn two_principals_on_one_proxy_have_what_each_was_granted_and_for_as_long(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sandbox_ends_when_it_is_deleted_and_when_its_time_is_over_also_without_control() {
     let origin = Origin::start("api.example").await;
-    let mut control = Control::start(KEYFERRY);
+    let mut control = Operator::start(KEYFERRY);
     let alice = control.put("principals/alice", json!({}));
     control.grant(&alice, &secret(&control, "vendor", LIVE, "api.example", origin.port()));
     let proxy = builder(&control, &shared_proxy(&control), &origin).start().await;
@@ -173,7 +173,7 @@ async fn a_sandbox_ends_when_it_is_deleted_and_when_its_time_is_over_also_withou
 #[tokio::test(flavor = "multi_thread")]
 async fn t83_what_control_said_last_counts_while_it_is_away_and_not_for_ever() {
     let origin = Origin::start("api.example").await;
-    let mut control = Control::start(KEYFERRY);
+    let mut control = Operator::start(KEYFERRY);
     let alice = control.put("principals/alice", json!({}));
     let vendor = secret(&control, "vendor", LIVE, "api.example", origin.port());
     control.grant(&alice, &vendor);
@@ -202,7 +202,7 @@ async fn t83_what_control_said_last_counts_while_it_is_away_and_not_for_ever() {
     let answer = sandbox.fetch(["-H", "X-Key: PH_vendor", &origin.url("/echo")]).await;
     assert_eq!(answer.status, 200);
     assert_eq!(origin.received().last().expect("a request").header("x-key"), Some(LIVE));
-    // Control is back, and is heard.
+    // Operator is back, and is heard.
     control.restart();
     let other = control.put("principals/bob", json!({}));
     control.ask(
@@ -236,7 +236,7 @@ async fn t83_what_control_said_last_counts_while_it_is_away_and_not_for_ever() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_without_a_principal_and_one_that_was_revoked_let_nothing_pass_and_say_why() {
     let origin = Origin::start("api.example").await;
-    let control = Control::start(KEYFERRY);
+    let control = Operator::start(KEYFERRY);
     let alice = control.put("principals/alice", json!({}));
     control.grant(&alice, &secret(&control, "vendor", LIVE, "api.example", origin.port()));
     let told = control.post("proxies", json!({ "name": "own" }));
@@ -265,7 +265,7 @@ async fn a_proxy_without_a_principal_and_one_that_was_revoked_let_nothing_pass_a
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_a_kind_without_an_engine_is_for_are_refused_and_the_status_names_it() {
     let origin = Origin::start("api.example").await;
-    let control = Control::start(KEYFERRY);
+    let control = Operator::start(KEYFERRY);
     let alice = control.put("principals/alice", json!({}));
     let aws = control.put(
         "aws_auth_secrets/cloud",

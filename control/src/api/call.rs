@@ -72,7 +72,7 @@ impl Call {
     /// Which page is asked for.
     pub(crate) fn page(&self) -> Result<Page, ApiError> {
         let number = |name: &str, default: i64, most: i64| match self.parameter(name) {
-            None | Some("") => Ok(default),
+            None => Ok(default),
             // Too large for a number is too large for a page.
             Some(text) if text.len() > 18 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(most),
             Some(text) => text

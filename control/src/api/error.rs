@@ -1,7 +1,7 @@
 //! Answers that say no.
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use keyferry_store::StoreError;
 use serde_json::{Map, Value, json};
 
@@ -26,6 +26,8 @@ pub(crate) enum ApiError {
     Changed,
     /// It is too long.
     TooLong,
+    /// It did not come in time.
+    TooSlow,
     /// What it says cannot be.
     Invalid(Details),
     /// In one sentence.
@@ -57,6 +59,7 @@ impl ApiError {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Changed => StatusCode::PRECONDITION_FAILED,
             Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Invalid(_) | Self::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Store(StoreError::Unavailable { .. } | StoreError::Conflict) => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -75,6 +78,7 @@ impl ApiError {
             Self::MethodNotAllowed => "this route has no such method",
             Self::Changed => "the resource was changed since; read it again",
             Self::TooLong => "the body is longer than 1 MiB",
+            Self::TooSlow => "the body did not come in time",
             Self::Invalid(_) => "validation failed",
             Self::Store(StoreError::Unavailable { .. }) => "the database is unavailable; try again",
             Self::Store(StoreError::Conflict) => "others wrote at the same time; try again",
@@ -92,6 +96,7 @@ impl ApiError {
             | Self::MethodNotAllowed
             | Self::Changed
             | Self::TooLong
+            | Self::TooSlow
             | Self::Invalid(_)
             | Self::Refused(_)
             | Self::Store(_)
@@ -118,6 +123,10 @@ impl IntoResponse for ApiError {
             error.insert("details".to_owned(), json!(details));
         }
         let mut response = json_response(status, &json!({ "error": Value::Object(error) }));
+        if let Self::TooLong | Self::TooSlow = self {
+            // The rest of the body is not waited for.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -127,10 +136,15 @@ impl IntoResponse for ApiError {
 
 /// A JSON answer that nobody keeps.
 pub(crate) fn json_response(status: StatusCode, body: &Value) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, "application/json"),
+    (status, answer_headers("application/json"), body.to_string()).into_response()
+}
+
+/// What every answer says to whatever reads it: keep nothing, guess nothing, and no page may show it (T72).
+pub(crate) const fn answer_headers(content_type: &'static str) -> [(HeaderName, &'static str); 4] {
+    [
+        (header::CONTENT_TYPE, content_type),
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (status, headers, body.to_string()).into_response()
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    ]
 }

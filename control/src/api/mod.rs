@@ -2,6 +2,7 @@
 
 mod access;
 mod api_keys;
+mod attempts;
 mod auth;
 mod call;
 mod change_log;
@@ -20,6 +21,7 @@ mod secrets;
 mod upsert;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -34,7 +36,9 @@ pub use openapi::document as openapi_document;
 
 use crate::Clock;
 use crate::Settings;
+use crate::server::Arrival;
 use crate::sync::Hub;
+use attempts::Attempts;
 use call::Call;
 use error::ApiError;
 use route::{Route, table};
@@ -45,10 +49,19 @@ pub(crate) struct App {
     pub(crate) hub: Arc<Hub>,
     pub(crate) clock: Clock,
     pub(crate) settings: Settings,
+    attempts: Attempts,
+}
+
+impl App {
+    pub(crate) fn new(store: Store, hub: Arc<Hub>, clock: Clock, settings: Settings) -> Self {
+        Self { store, hub, clock, settings, attempts: Attempts::default() }
+    }
 }
 
 /// The longest body that is read.
 const LONGEST_BODY: usize = 1024 * 1024;
+/// How long it may take, where no listener says otherwise (T32).
+const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// The whole API.
 pub(crate) fn router(app: &Arc<App>) -> Router {
@@ -83,8 +96,19 @@ async fn serve(
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
     // Who may not call learns nothing else, not even whether the body was right.
-    let caller = auth::admit(&app, route.admits, &head.headers).await?;
-    let body = read(body, &head.headers).await?;
+    let arrival = head.extensions.get::<Arrival>();
+    let caller = match auth::admit(&app, route.admits, &head.headers).await {
+        Err(refused @ (ApiError::NoOperator | ApiError::NoProxy)) => {
+            if let Some(peer) = arrival.and_then(|arrival| arrival.peer) {
+                tokio::time::sleep(app.attempts.failed(peer, std::time::Instant::now())).await;
+            }
+            return Err(refused);
+        }
+        admitted => admitted?,
+    };
+    let within = arrival.map_or(BODY_WITHIN, |arrival| arrival.body);
+    let body =
+        tokio::time::timeout(within, read(body, &head.headers)).await.map_err(|_| ApiError::TooSlow)??;
     let path = path.map_err(|_| ApiError::NotFound)?;
     // No name holds a NUL, and PostgreSQL could not compare with one.
     if path.iter().any(|(_, value)| value.contains('\0')) {
@@ -113,11 +137,15 @@ fn query(text: &str) -> Result<Vec<(String, String)>, ApiError> {
         let text = percent_encoding::percent_decode_str(&part).decode_utf8().map_err(|_| MALFORMED)?;
         if text.contains('\0') { Err(MALFORMED) } else { Ok(text.into_owned()) }
     };
-    text.split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Ok((decode(key)?, decode(value)?))
-        })
-        .collect()
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (key, value) = (decode(key)?, decode(value)?);
+        // Which of two would count is for nobody to guess.
+        if pairs.iter().any(|(known, _)| *known == key) {
+            return Err(ApiError::Malformed("a parameter stands in the query twice"));
+        }
+        pairs.push((key, value));
+    }
+    Ok(pairs)
 }

@@ -64,7 +64,7 @@ fn operation(route: &Route) -> Value {
     });
     let body = match (route.shape, route.name.as_str()) {
         (Shape::Create(write, _) | Shape::Upsert(write, _) | Shape::Update(write, _), _) => {
-            Some(wrapped(reference(write)))
+            Some(object(&["data"], json!({ "data": reference(write) })))
         }
         (_, "syncProxy") => Some(reference("SyncRequest")),
         (_, "reportApplied") => Some(reference("Applied")),
@@ -87,8 +87,9 @@ fn parameters(route: &Route) -> Vec<Value> {
         parameters.push(json!({ "name": name, "in": "query", "required": required, "schema": schema }));
     };
     if matches!(route.shape, Shape::List(_)) {
-        query("page", false, json!({ "type": "integer", "minimum": 1, "default": 1 }));
-        query("limit", false, json!({ "type": "integer", "minimum": 1, "maximum": 200, "default": 50 }));
+        // What is out of range is taken for the nearest that is not.
+        query("page", false, json!({ "type": "integer", "default": 1, "description": "From 1" }));
+        query("limit", false, json!({ "type": "integer", "default": 50, "description": "From 1 to 200" }));
     }
     let text = || json!({ "type": "string" });
     match route.name.as_str() {
@@ -107,6 +108,7 @@ fn parameters(route: &Route) -> Vec<Value> {
         "listChanges" => {
             ["resource", "actor", "action"].into_iter().for_each(|name| query(name, false, text()));
         }
+        "verifyChanges" => query("noted", false, text()),
         "explain" => ["method", "url", "requester_principal_id"]
             .into_iter()
             .for_each(|name| query(name, false, text())),
@@ -125,7 +127,8 @@ fn parameters(route: &Route) -> Vec<Value> {
     if labelled && matches!(route.shape, Shape::List(_)) {
         parameters.push(json!({
             "name": "labels", "in": "query", "required": false, "style": "deepObject", "explode": true,
-            "schema": { "type": "object", "additionalProperties": { "type": "string" } },
+            // In a query whatever stands there is a text.
+            "schema": { "type": "object", "additionalProperties": true },
         }));
     }
     let changes = matches!(route.shape, Shape::Upsert(..) | Shape::Update(..) | Shape::Delete);
@@ -180,6 +183,7 @@ fn responses(route: &Route) -> Value {
         no("401", "The token is missing or not good");
         no("503", "The database does not answer");
         if matches!(route.method, Method::POST | Method::PUT | Method::PATCH) {
+            no("408", "The body did not come in time");
             no("413", "The body is too long");
         }
         no("422", "What it says cannot be");
@@ -198,17 +202,16 @@ fn reference(name: &str) -> Value {
 }
 
 fn wrapped(schema: Value) -> Value {
-    json!({
-        "type": "object", "required": ["data"],
-        "properties": { "data": schema, "warnings": { "type": "array", "items": { "type": "string" } } },
-    })
+    closed(object(
+        &["data"],
+        json!({ "data": schema, "warnings": { "type": "array", "items": { "type": "string" } } }),
+    ))
 }
 
 fn page(of: &str) -> Value {
-    json!({
-        "type": "object", "required": ["data", "meta"],
-        "properties": { "data": { "type": "array", "items": reference(of) }, "meta": reference("Meta") },
-    })
+    let properties =
+        json!({ "data": { "type": "array", "items": reference(of) }, "meta": reference("Meta") });
+    closed(object(&["data", "meta"], properties))
 }
 
 fn schemas() -> Map<String, Value> {
@@ -216,6 +219,7 @@ fn schemas() -> Map<String, Value> {
     add::<Rule>(&mut schemas);
     add::<effective::Held>(&mut schemas);
     add::<effective::Origin>(&mut schemas);
+    add::<crate::rows::changes::Checked>(&mut schemas);
     let specs = [
         of::<StaticSecret>(&mut schemas),
         of::<GcpAuthSecret>(&mut schemas),
@@ -256,13 +260,11 @@ fn with(own: &Value, extra: &[(&str, Value)], shown: bool) -> Value {
     if let Value::Object(own) = own {
         properties.extend(own.clone());
     }
-    let mut schema = json!({ "type": "object", "properties": properties });
     if shown {
-        schema["required"] = json!(["id", "namespace", "labels", "enabled", "created_at", "updated_at"]);
+        answer(&["id", "namespace", "labels", "enabled", "created_at", "updated_at"], properties.into())
     } else {
-        schema["additionalProperties"] = json!(false);
+        write(&[], properties.into())
     }
-    schema
 }
 
 /// A type's own schema, whatever it refers to added to the rest.
@@ -304,11 +306,29 @@ fn object(required: &[&str], properties: Value) -> Value {
     json!({ "type": "object", "required": required, "properties": properties })
 }
 
-/// A write: what it does not name is refused.
-fn write(required: &[&str], properties: Value) -> Value {
-    let mut schema = object(required, properties);
+/// There is nothing else in it: of an answer a promise, which every test holds it to; of a write a rule.
+fn closed(mut schema: Value) -> Value {
     schema["additionalProperties"] = json!(false);
     schema
+}
+
+/// A write: what it does not name is refused, and `null` is as good as leaving out what may be left out.
+fn write(required: &[&str], properties: Value) -> Value {
+    let Value::Object(properties) = properties else { return properties };
+    let or_null = |(key, schema): (String, Value)| {
+        let schema = if required.contains(&key.as_str()) {
+            schema
+        } else {
+            json!({ "anyOf": [schema, { "type": "null" }] })
+        };
+        (key, schema)
+    };
+    closed(object(required, properties.into_iter().map(or_null).collect()))
+}
+
+/// An answer.
+fn answer(required: &[&str], properties: Value) -> Value {
+    closed(object(required, properties))
 }
 
 fn plain_schemas() -> Vec<(&'static str, Value)> {
@@ -334,9 +354,9 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
     vec![
         (
             "Error",
-            object(
+            answer(
                 &["error"],
-                json!({ "error": object(&["message"], json!({
+                json!({ "error": answer(&["message"], json!({
             "code": text(), "message": text(),
             "details": { "type": "object", "additionalProperties": { "type": "array", "items": text() } },
         })) }),
@@ -344,7 +364,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "Meta",
-            object(
+            answer(
                 &["page", "limit", "total", "total_pages"],
                 json!({
                     "page": { "type": "integer" }, "limit": { "type": "integer" }, "total": { "type": "integer" },
@@ -355,7 +375,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
         (
             "Principal",
             extended(
-                object(
+                answer(
                     &["id", "namespace", "labels", "kind", "created_at", "updated_at"],
                     json!({
                         "id": text(), "namespace": text(), "foreign_id": nullable(), "name": nullable(), "labels": labels(),
@@ -371,7 +391,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
                 write(
                     &[],
                     json!({
-                        "namespace": text(), "foreign_id": nullable(), "name": nullable(), "labels": labels(), "kind": kinds,
+                        "namespace": text(), "foreign_id": text(), "name": text(), "labels": labels(), "kind": kinds,
                     }),
                 ),
                 &identity,
@@ -379,7 +399,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "Role",
-            object(
+            answer(
                 &["id", "namespace", "labels", "default", "created_at", "updated_at"],
                 json!({
                     "id": text(), "namespace": text(), "foreign_id": nullable(), "name": nullable(), "labels": labels(),
@@ -392,7 +412,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
             write(
                 &[],
                 json!({
-                    "namespace": text(), "foreign_id": nullable(), "name": nullable(), "labels": labels(),
+                    "namespace": text(), "foreign_id": text(), "name": text(), "labels": labels(),
                     "default": { "type": "boolean", "description": "New principals of the namespace get it." },
                 }),
             ),
@@ -401,7 +421,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
         (
             "Grant",
             extended(
-                object(
+                answer(
                     &["id", "priority", "expires_at", "created_at", "updated_at"],
                     json!({
                         "id": text(), "principal_id": text(), "role_id": text(), "priority": { "type": "integer" },
@@ -417,8 +437,8 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
                 write(
                     &[],
                     json!({
-                        "principal_id": nullable(), "role_id": nullable(), "expires_at": nullable_time(),
-                        "priority": { "type": ["integer", "null"], "minimum": -1_000_000_000, "maximum": 1_000_000_000 },
+                        "principal_id": text(), "role_id": text(), "expires_at": time(),
+                        "priority": { "type": "integer", "minimum": -1_000_000_000, "maximum": 1_000_000_000 },
                     }),
                 ),
                 &grant_keys(),
@@ -426,7 +446,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "ApiKey",
-            object(
+            answer(
                 &["id", "name", "created_at", "updated_at"],
                 json!({
                     "id": text(), "name": text(), "token": text(), "created_at": time(), "updated_at": time(),
@@ -439,7 +459,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "Proxy",
-            object(
+            answer(
                 &["id", "name", "kind", "namespaces", "labels", "status", "created_at", "updated_at"],
                 json!({
                     "id": text(), "name": text(), "token": text(), "kind": { "type": "string", "enum": ["dedicated", "shared"] },
@@ -457,15 +477,15 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
                 &[],
                 json!({
                     "name": text(), "kind": { "type": "string", "enum": ["dedicated", "shared"] },
-                    "namespaces": { "type": ["array", "null"], "items": text() },
-                    "labels": { "type": ["object", "null"], "additionalProperties": text() },
-                    "principal_id": nullable(), "address": nullable(),
+                    "namespaces": { "type": "array", "items": text() },
+                    "labels": { "type": "object", "additionalProperties": text() },
+                    "principal_id": text(), "address": text(),
                 }),
             ),
         ),
         (
             "Sandbox",
-            object(
+            answer(
                 &[
                     "id",
                     "name",
@@ -490,15 +510,15 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
                 &["name", "principal_id"],
                 json!({
                     "name": { "type": "string", "minLength": 1, "maxLength": 255 }, "principal_id": text(),
-                    "requester_principal_id": nullable(), "expires_at": nullable_time(),
-                    "source_cidrs": { "type": ["array", "null"], "items": text() },
+                    "requester_principal_id": text(), "expires_at": time(),
+                    "source_cidrs": { "type": "array", "items": text() },
                     "transport": { "type": "string", "enum": ["token", "unix"] },
                 }),
             ),
         ),
         (
             "EgressRule",
-            object(
+            answer(
                 &["id", "action", "created_at"],
                 json!({
                     "id": text(), "host": nullable(), "cidr": nullable(), "http_methods": { "type": "array", "items": text() },
@@ -510,7 +530,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "Change",
-            object(
+            answer(
                 &["id", "seq", "at", "actor", "action", "resource", "previous_hash", "hash"],
                 json!({
                     "id": text(), "seq": { "type": "integer" }, "at": time(), "actor": text(), "action": text(), "resource": text(),
@@ -521,7 +541,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "EffectiveConfig",
-            object(
+            answer(
                 &["id", "rules", "secrets", "transforms", "postgres"],
                 json!({
                     "id": text(), "rules": any(), "secrets": any(), "transforms": any(), "postgres": any(),
@@ -530,11 +550,11 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "Explanation",
-            object(
+            answer(
                 &["id", "secrets", "rules", "needs"],
                 json!({
                     "id": text(), "secrets": { "type": "array", "items": reference("HeldSecret") },
-                    "rules": { "type": "array", "items": object(&["rule", "from"], json!({
+                    "rules": { "type": "array", "items": answer(&["rule", "from"], json!({
                         "rule": { "type": "object" }, "from": reference("Origin"),
                     })) },
                     "needs": { "type": "array", "items": text() }, "valid_until": nullable_time(), "request": { "type": "object" },
@@ -552,7 +572,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "SyncResponse",
-            object(
+            answer(
                 &["config_hash"],
                 json!({
                     "config_hash": text(), "status": text(), "principal_id": nullable(), "generation": { "type": "object" },

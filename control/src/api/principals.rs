@@ -7,6 +7,7 @@ use super::call::{Answer, Call};
 use super::error::ApiError;
 use super::upsert::{self, Named};
 use crate::attributes::Given;
+use crate::details::Details;
 use crate::id::IdOf;
 use crate::name::ForeignId;
 use crate::principal::{Principal, PrincipalWrite};
@@ -61,7 +62,7 @@ pub(crate) async fn create(call: Call) -> Result<Answer, ApiError> {
     let given = PrincipalWrite::read(call.data()?)?;
     let mut write = call.write().await?;
     if let Some(foreign_id) = &given.foreign_id
-        && by_name(&mut write.on, given.namespace.as_str(), foreign_id.as_str()).await?.is_some()
+        && by_name(&mut write.on, upsert::or_default(&given.namespace), foreign_id.as_str()).await?.is_some()
     {
         return Err(upsert::taken());
     }
@@ -78,14 +79,16 @@ pub(crate) async fn upsert(call: Call) -> Result<Answer, ApiError> {
             let row = row.ok_or(ApiError::NotFound)?;
             (Some(by_row(&mut write.on, row).await?.ok_or(ApiError::NotFound)?), None)
         }
-        Named::ForeignId(foreign_id) => {
-            (by_name(&mut write.on, given.namespace.as_str(), foreign_id.as_str()).await?, Some(foreign_id))
-        }
+        Named::ForeignId(foreign_id) => (
+            by_name(&mut write.on, upsert::or_default(&given.namespace), foreign_id.as_str()).await?,
+            Some(foreign_id),
+        ),
     };
     match found {
         Some(found) => update(call, write, given, found).await,
         None => {
             call.if_match_absent()?;
+            upsert::named_so(given.foreign_id.as_ref(), foreign_id.as_ref())?;
             insert(call, write, given, foreign_id).await
         }
     }
@@ -132,7 +135,7 @@ async fn insert(
     );
     let statement = insert
         .bind(row)
-        .bind(given.namespace.as_str())
+        .bind(upsert::or_default(&given.namespace))
         .bind(foreign_id.as_ref().map(ForeignId::as_str))
         .bind(given.name.value())
         .bind(json!(labels).to_string())
@@ -147,7 +150,7 @@ async fn insert(
     // Only a new principal gets them: what is taken away later stays away.
     let defaults = sql("INSERT INTO control_assignments (principal, role, created_at) \
          SELECT $1, r.row, $2 FROM control_roles r WHERE r.namespace = $3 AND r.is_default");
-    write.on.execute(defaults.bind(row).bind(write.now).bind(given.namespace.as_str())).await?;
+    write.on.execute(defaults.bind(row).bind(write.now).bind(upsert::or_default(&given.namespace))).await?;
     write.affected.principals.insert(row);
     finish(call, write, row, None).await
 }
@@ -159,6 +162,8 @@ async fn update(
     found: Principal,
 ) -> Result<Answer, ApiError> {
     call.if_match(micros(found.updated_at))?;
+    let known = (found.namespace.as_str(), found.foreign_id.as_deref());
+    upsert::same_name(given.namespace.as_ref(), given.foreign_id.as_ref(), known)?;
     let keep = |given: Given<String>, old: &Option<String>| match given {
         Given::Not => old.clone(),
         Given::Null => None,
@@ -214,6 +219,16 @@ async fn finish(
 pub(super) async fn by_row(on: &mut impl Reader, row: i64) -> Result<Option<Principal>, StoreError> {
     let select = sql("SELECT ").push(PRINCIPAL_COLUMNS).push(" FROM control_principals p WHERE p.row = ");
     one(on.fetch_optional(select.push_bind(row)).await?)
+}
+
+/// The user who asks in a principal's channel. One tenant's grants never reach another tenant's sandbox (T66).
+pub(super) async fn requester(on: &mut impl Reader, row: i64, holder: &Principal) -> Result<(), ApiError> {
+    let requester = by_row(on, row).await?.ok_or(ApiError::NotFound)?;
+    if requester.namespace == holder.namespace {
+        Ok(())
+    } else {
+        Err(Details::one("requester_principal_id", "must be in the principal's namespace").into())
+    }
 }
 
 async fn by_name(

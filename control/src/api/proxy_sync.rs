@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use http::{StatusCode, header};
+use http::StatusCode;
 use keyferry_contract::sync::{
     Applied, Capability, Generation, Payload, Policy, Request, Response as Polled, Status, Tree,
 };
@@ -13,7 +13,7 @@ use keyferry_store::{Row, sql};
 use serde_json::json;
 
 use super::call::{Answer, Call};
-use super::error::ApiError;
+use super::error::{ApiError, answer_headers};
 use super::proxies;
 use crate::effective::assigned_hash;
 use crate::id::IdOf;
@@ -86,11 +86,7 @@ pub(crate) async fn stream(call: Call) -> Result<Answer, ApiError> {
         let piece = feed.next().await?;
         Some((Ok::<_, std::convert::Infallible>(Bytes::from(piece)), feed))
     });
-    let headers = [
-        (header::CONTENT_TYPE, "text/event-stream"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
+    let headers = answer_headers("text/event-stream");
     Ok(Answer::Own((StatusCode::OK, headers, Body::from_stream(body)).into_response()))
 }
 
@@ -152,10 +148,6 @@ async fn note(
 
 /// The one place where live values become bytes of an answer.
 fn revealed(tree: &Tree) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, "application/json"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (StatusCode::OK, headers, Bytes::copy_from_slice(tree.reveal().as_bytes())).into_response()
+    (StatusCode::OK, answer_headers("application/json"), Bytes::copy_from_slice(tree.reveal().as_bytes()))
+        .into_response()
 }

@@ -17,7 +17,7 @@ use crate::rows::{json as column_json, moment, text_or_null};
 
 /// What a write says. What it leaves out stays.
 struct RoleWrite {
-    namespace: Namespace,
+    namespace: Option<Namespace>,
     foreign_id: Option<ForeignId>,
     name: Given<String>,
     labels: Given<Labels>,
@@ -26,7 +26,7 @@ struct RoleWrite {
 
 impl RoleWrite {
     fn read(mut attributes: Attributes) -> Result<Self, Details> {
-        let namespace = attributes.namespace().unwrap_or_default();
+        let namespace = attributes.namespace();
         let foreign_id = attributes.foreign_id(IdOf::Role);
         let (name, labels) = (attributes.name(), attributes.labels());
         let is_default = attributes.flag("default");
@@ -61,7 +61,7 @@ pub(crate) async fn create(call: Call) -> Result<Answer, ApiError> {
     let given = RoleWrite::read(call.data()?)?;
     let mut write = call.write().await?;
     if let Some(foreign_id) = &given.foreign_id
-        && by_name(&mut write.on, given.namespace.as_str(), foreign_id.as_str()).await?.is_some()
+        && by_name(&mut write.on, upsert::or_default(&given.namespace), foreign_id.as_str()).await?.is_some()
     {
         return Err(upsert::taken());
     }
@@ -78,14 +78,16 @@ pub(crate) async fn upsert(call: Call) -> Result<Answer, ApiError> {
             let row = row.ok_or(ApiError::NotFound)?;
             (Some(by_row(&mut write.on, row).await?.ok_or(ApiError::NotFound)?), None)
         }
-        Named::ForeignId(foreign_id) => {
-            (by_name(&mut write.on, given.namespace.as_str(), foreign_id.as_str()).await?, Some(foreign_id))
-        }
+        Named::ForeignId(foreign_id) => (
+            by_name(&mut write.on, upsert::or_default(&given.namespace), foreign_id.as_str()).await?,
+            Some(foreign_id),
+        ),
     };
     match found {
         Some(found) => update(call, write, given, &found).await,
         None => {
             call.if_match_absent()?;
+            upsert::named_so(given.foreign_id.as_ref(), foreign_id.as_ref())?;
             insert(call, write, given, foreign_id).await
         }
     }
@@ -118,7 +120,7 @@ async fn insert(
     );
     let statement = insert
         .bind(row)
-        .bind(given.namespace.as_str())
+        .bind(upsert::or_default(&given.namespace))
         .bind(foreign_id.as_ref().map(ForeignId::as_str))
         .bind(given.name.value())
         .bind(json!(labels).to_string())
@@ -132,6 +134,7 @@ async fn insert(
 async fn update(call: Call, mut write: Write, given: RoleWrite, found: &Row) -> Result<Answer, ApiError> {
     let (row, before): (i64, i64) = (found.get("row")?, found.get("updated_at")?);
     call.if_match(before)?;
+    upsert::same_name_as(given.namespace.as_ref(), given.foreign_id.as_ref(), found)?;
     let name = match given.name {
         Given::Not => found.get("name")?,
         Given::Null => None,

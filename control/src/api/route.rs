@@ -145,6 +145,7 @@ fn build() -> Vec<Route> {
         Operator DELETE "/api/v1/sandboxes/{id}" "deleteSandbox" Delete, sandboxes::delete, "End a sandbox";
 
         Operator GET "/api/v1/changes" "listChanges" List("Change"), change_log::list, "The change log, oldest first";
+        Operator GET "/api/v1/changes/verify" "verifyChanges" One("ChangeLogCheck"), change_log::verify, "Whether the change log is as it was written";
 
         Proxy POST "/api/v1/proxy/sync" "syncProxy" Own, proxy_sync::sync, "What a dedicated proxy must enforce";
         Proxy GET "/api/v1/proxy/stream" "streamProxy" Own, proxy_sync::stream, "What a proxy must enforce, pushed as it changes";

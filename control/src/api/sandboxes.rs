@@ -81,7 +81,7 @@ pub(crate) async fn list(call: Call) -> Result<Answer, ApiError> {
 pub(crate) async fn show(call: Call) -> Result<Answer, ApiError> {
     let row = call.row("id", IdOf::Sandbox)?;
     let found = by_row(&mut &call.app.store, row).await?.ok_or(ApiError::NotFound)?;
-    Ok(Answer::data(shown(&found, (call.app.clock)())?))
+    Ok(Answer::data(shown(&found, (call.app.clock)())?).at(found.get("updated_at")?))
 }
 
 pub(crate) async fn create(call: Call) -> Result<Answer, ApiError> {
@@ -93,13 +93,7 @@ pub(crate) async fn create(call: Call) -> Result<Answer, ApiError> {
     let requester = match given.requester.value() {
         Some(row) => {
             let row = row.ok_or(ApiError::NotFound)?;
-            let requester = principals::by_row(&mut write.on, row).await?.ok_or(ApiError::NotFound)?;
-            // One tenant's grants never reach another tenant's sandbox (T66).
-            if requester.namespace != holder.namespace {
-                return Err(
-                    Details::one("requester_principal_id", "must be in the principal's namespace").into()
-                );
-            }
+            principals::requester(&mut write.on, row, &holder).await?;
             Some(row)
         }
         None => None,
@@ -125,7 +119,8 @@ pub(crate) async fn create(call: Call) -> Result<Answer, ApiError> {
     let data = shown(&created, (call.app.clock)())?;
     write.record("sandbox.create", &IdOf::Sandbox.id(row), None, Some(&data)).await?;
     let number = call.commit(write).await?;
-    ready(&call, data, &holder.namespace, number, Some(&token)).await.map(Answer::created)
+    let data = ready(&call, data, &holder.namespace, number, &token).await?;
+    Ok(Answer::created(data).at(created.get("updated_at")?))
 }
 
 /// A new token; the old one ends with it.
@@ -134,6 +129,7 @@ pub(crate) async fn rotate(call: Call) -> Result<Answer, ApiError> {
     let token = Token::generate(TokenOf::Sandbox).map_err(|_| ApiError::Broken("there is no randomness"))?;
     let mut write = call.write().await?;
     let found = by_row(&mut write.on, row).await?.ok_or(ApiError::NotFound)?;
+    call.if_match(found.get("updated_at")?)?;
     let update = sql("UPDATE control_sandboxes SET token_hash = $2, updated_at = $3 WHERE row = $1");
     let statement = update.bind(row).bind(token.hash().as_str());
     write.on.execute(statement.bind(write.after(found.get("updated_at")?))).await?;
@@ -143,13 +139,15 @@ pub(crate) async fn rotate(call: Call) -> Result<Answer, ApiError> {
     let data = shown(&updated, now)?;
     write.record("sandbox.rotate", &IdOf::Sandbox.id(row), Some(&shown(&found, now)?), Some(&data)).await?;
     let number = call.commit(write).await?;
-    ready(&call, data, &found.get::<String>("namespace")?, number, Some(&token)).await.map(Answer::data)
+    let data = ready(&call, data, &found.get::<String>("namespace")?, number, &token).await?;
+    Ok(Answer::data(data).at(updated.get("updated_at")?))
 }
 
 pub(crate) async fn delete(call: Call) -> Result<Answer, ApiError> {
     let row = call.row("id", IdOf::Sandbox)?;
     let mut write = call.write().await?;
     let found = by_row(&mut write.on, row).await?.ok_or(ApiError::NotFound)?;
+    call.if_match(found.get("updated_at")?)?;
     write.on.execute(sql("DELETE FROM control_sandboxes WHERE row = $1").bind(row)).await?;
     write.affected.sandboxes.insert(row);
     let before = shown(&found, (call.app.clock)())?;
@@ -168,7 +166,7 @@ async fn ready(
     mut data: Value,
     namespace: &str,
     number: u64,
-    token: Option<&Token>,
+    token: &Token,
 ) -> Result<Value, ApiError> {
     let until = tokio::time::Instant::now() + PATIENCE;
     let (pending, address) = loop {
@@ -182,9 +180,7 @@ async fn ready(
         }
     };
     data["pending"] = json!(pending);
-    if let Some(token) = token
-        && data["transport"] == json!("token")
-    {
+    if data["transport"] == json!("token") {
         data["token"] = json!(token.expose());
         let id = data["id"].as_str().unwrap_or_default();
         let url = address.or_else(|| call.app.settings.proxy_address.clone());

@@ -17,7 +17,7 @@ use crate::secret::{SecretKind, Spec, Warning};
 
 /// What a write says.
 struct SecretWrite {
-    namespace: Namespace,
+    namespace: Option<Namespace>,
     foreign_id: Option<ForeignId>,
     name: Option<String>,
     description: Option<String>,
@@ -30,7 +30,7 @@ struct SecretWrite {
 impl SecretWrite {
     /// The body is the whole secret: what it leaves out is reset.
     fn read(kind: SecretKind, mut attributes: Attributes) -> Result<Self, Details> {
-        let namespace = attributes.namespace().unwrap_or_default();
+        let namespace = attributes.namespace();
         let foreign_id = attributes.foreign_id(kind.id_of());
         let name = attributes.name().value();
         let description = attributes.text("description", 4096).value();
@@ -98,7 +98,9 @@ pub(crate) async fn create(call: Call) -> Result<Answer, ApiError> {
     let foreign_id = secret.foreign_id.clone();
     let mut write = call.write().await?;
     if let Some(foreign_id) = &foreign_id
-        && by_name(&mut write.on, kind, secret.namespace.as_str(), foreign_id.as_str()).await?.is_some()
+        && by_name(&mut write.on, kind, upsert::or_default(&secret.namespace), foreign_id.as_str())
+            .await?
+            .is_some()
     {
         return Err(upsert::taken());
     }
@@ -120,17 +122,21 @@ pub(crate) async fn upsert(call: Call) -> Result<Answer, ApiError> {
                 Ok(secret) => secret.namespace.clone(),
                 Err(details) => return Err(details.clone().into()),
             };
-            (by_name(&mut write.on, kind, namespace.as_str(), foreign_id.as_str()).await?, Some(foreign_id))
+            (
+                by_name(&mut write.on, kind, upsert::or_default(&namespace), foreign_id.as_str()).await?,
+                Some(foreign_id),
+            )
         }
     };
     let secret = secret?;
     match found {
         Some(found) => {
-            upsert::same_foreign_id(secret.foreign_id.as_ref(), &found)?;
+            upsert::same_name_as(secret.namespace.as_ref(), secret.foreign_id.as_ref(), &found)?;
             update(call, write, kind, secret, &found).await
         }
         None => {
             call.if_match_absent()?;
+            upsert::named_so(secret.foreign_id.as_ref(), foreign_id.as_ref())?;
             insert(call, write, kind, secret, foreign_id).await
         }
     }
@@ -168,7 +174,7 @@ async fn insert(
     let statement = insert
         .bind(row)
         .bind(kind.name())
-        .bind(secret.namespace.as_str())
+        .bind(upsert::or_default(&secret.namespace))
         .bind(foreign_id.as_ref().map(ForeignId::as_str))
         .bind(secret.name)
         .bind(secret.description)

@@ -6,7 +6,7 @@ use super::call::Call;
 use super::error::ApiError;
 use crate::details::Details;
 use crate::id::IdOf;
-use crate::name::ForeignId;
+use crate::name::{ForeignId, Namespace};
 
 /// What the path of an upsert names.
 pub(crate) enum Named {
@@ -41,12 +41,43 @@ pub(crate) fn taken() -> ApiError {
     Details::one("foreign_id", "has already been taken").into()
 }
 
+/// The namespace of a write.
+pub(crate) fn or_default(given: &Option<Namespace>) -> &str {
+    given.as_ref().map_or("default", Namespace::as_str)
+}
+
 /// A name is for ever; saying it again is no fault.
-pub(crate) fn same_foreign_id(given: Option<&ForeignId>, found: &Row) -> Result<(), ApiError> {
-    let known: Option<String> = found.get("foreign_id")?;
+pub(crate) fn same_name(
+    namespace: Option<&Namespace>,
+    foreign_id: Option<&ForeignId>,
+    (known_namespace, known_foreign_id): (&str, Option<&str>),
+) -> Result<(), Details> {
+    let mut details = Details::default();
+    if namespace.is_some_and(|given| given.as_str() != known_namespace) {
+        details.add("namespace", "is immutable");
+    }
+    if foreign_id.is_some_and(|given| Some(given.as_str()) != known_foreign_id) {
+        details.add("foreign_id", "is immutable");
+    }
+    details.unless(|| ())
+}
+
+/// The same, of a row.
+pub(crate) fn same_name_as(
+    namespace: Option<&Namespace>,
+    foreign_id: Option<&ForeignId>,
+    found: &Row,
+) -> Result<(), ApiError> {
+    let (known, known_foreign_id): (String, Option<String>) =
+        (found.get("namespace")?, found.get("foreign_id")?);
+    Ok(same_name(namespace, foreign_id, (&known, known_foreign_id.as_deref()))?)
+}
+
+/// What is made by its name has that name.
+pub(crate) fn named_so(given: Option<&ForeignId>, path: Option<&ForeignId>) -> Result<(), Details> {
     match given {
-        Some(given) if known.as_deref() != Some(given.as_str()) => {
-            Err(Details::one("foreign_id", "is immutable").into())
+        Some(given) if path != Some(given) => {
+            Err(Details::one("foreign_id", "is another one than in the path"))
         }
         Some(_) | None => Ok(()),
     }

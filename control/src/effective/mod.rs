@@ -258,7 +258,8 @@ pub fn assigned_hash(
     sha256(serde_json::json!([content, status, principal_id, assigned_at]).to_string().as_bytes())
 }
 
-fn sha256(bytes: &[u8]) -> String {
+/// A hash as the API writes it.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     format!("sha256:{}", hex(digest(&SHA256, bytes).as_ref()))
 }
 

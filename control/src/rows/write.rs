@@ -140,7 +140,7 @@ impl Write {
         let last = sql("SELECT seq, hash FROM control_changes ORDER BY seq DESC LIMIT 1");
         let (seq, previous) = match self.on.fetch_optional(last).await? {
             Some(row) => (row.get::<i64>("seq")? + 1, row.get::<String>("hash")?),
-            None => (1, "0".repeat(64)),
+            None => (1, FIRST_LINK.to_owned()),
         };
         let text = |value: Option<&Value>| value.map(Value::to_string);
         let (before, after) = (text(before), text(after));
@@ -175,6 +175,9 @@ impl Write {
         Ok((self.generation, self.affected))
     }
 }
+
+/// What stands before the first entry.
+pub(crate) const FIRST_LINK: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// What an entry of the log is, and the entry before it.
 pub(crate) struct Link<'a> {

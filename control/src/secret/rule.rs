@@ -29,7 +29,6 @@ pub struct Rule {
     /// What happens to an Authorization of the sandbox's own: allow, strip or deny.
     pub foreign_credentials: Option<String>,
     /// Given in answers; a list's order says it.
-    #[serde(skip_serializing)]
     #[schema(read_only)]
     pub position: Option<u64>,
 }

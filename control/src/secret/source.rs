@@ -2,13 +2,14 @@
 
 use keyferry_contract::sync::Tree;
 use secrecy::SecretString;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::details::Details;
 
 /// A source of one value.
-#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = SecretSource)]
 pub struct Source {
@@ -19,9 +20,19 @@ pub struct Source {
     #[schema(value_type = Object)]
     pub config: Map<String, Value>,
     /// `control_plane`: the value itself. It is written, never read.
-    #[serde(default, skip_serializing, deserialize_with = "secret")]
+    #[serde(default, deserialize_with = "secret")]
     #[schema(value_type = Option<String>, write_only)]
     pub secret: Option<SecretString>,
+}
+
+/// For answers and for the database. By hand, so that the document names `secret` and nothing ever writes it.
+impl Serialize for Source {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut shown = serializer.serialize_struct("Source", 2)?;
+        shown.serialize_field("source_type", &self.source_type)?;
+        shown.serialize_field("config", &self.config)?;
+        shown.end()
+    }
 }
 
 /// Where a value is.

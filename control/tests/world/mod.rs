@@ -1,6 +1,8 @@
 //! A control service over a real database, asked as its clients ask.
 #![allow(dead_code, unreachable_pub, reason = "each suite uses a part of it")]
 
+mod conform;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -89,10 +91,12 @@ impl World {
     }
 
     pub async fn raw(&self, request: Request<Body>) -> Answer {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = self.router.clone().oneshot(request).await.expect("infallible");
         let (head, body) = response.into_parts();
         let bytes = body.collect().await.expect("a body").to_bytes();
         let text = String::from_utf8(bytes.to_vec()).expect("text");
+        conform::check(&method, &path, head.status, &head.headers, &text);
         Answer { status: head.status, headers: head.headers, text }
     }
 

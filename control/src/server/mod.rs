@@ -1,5 +1,7 @@
 //! Where the API is reached. Its answers carry live values, so nothing but TLS, loopback or a Unix socket is served.
 
+mod connections;
+
 use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
@@ -7,16 +9,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::mpsc;
+use tokio::net::{TcpListener, UnixListener};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
+
+pub(crate) use connections::Arrival;
+pub use connections::Limits;
 
 /// An address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,13 +84,14 @@ impl FromStr for Listen {
 /// An open door.
 pub struct Server {
     door: Door,
+    limits: Limits,
     /// Where it is, with the port that the system chose.
     pub address: String,
 }
 
 enum Door {
     Tcp(TcpListener),
-    Tls(TlsListener),
+    Tls(TcpListener, TlsAcceptor),
     Unix(UnixListener),
 }
 
@@ -109,44 +112,32 @@ impl Server {
                 let listener = TcpListener::bind(address).await.map_err(failed)?;
                 let address = listener.local_addr().map_err(failed)?.to_string();
                 let door = match acceptor {
-                    Some(acceptor) => Door::Tls(TlsListener::start(listener, acceptor)),
+                    Some(acceptor) => Door::Tls(listener, acceptor),
                     None => Door::Tcp(listener),
                 };
-                Ok(Self { door, address })
+                Ok(Self { door, limits: Limits::default(), address })
             }
             (Listen::Unix(path), _) => {
                 let listener = open_socket(path).map_err(failed)?;
-                Ok(Self { door: Door::Unix(listener), address: listen.to_string() })
+                Ok(Self {
+                    door: Door::Unix(listener),
+                    limits: Limits::default(),
+                    address: listen.to_string(),
+                })
             }
         }
     }
 
+    /// With other limits than the usual ones.
+    #[must_use]
+    pub fn within(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Serves until `ended`, and then as long as short requests may take; streams are cut.
     pub async fn run(self, router: Router, ended: impl Future<Output = ()> + Send + 'static) {
-        const LAST_REQUESTS: Duration = Duration::from_secs(2);
-        let (told, mut heard) = tokio::sync::watch::channel(false);
-        let until = async move {
-            ended.await;
-            let _ = told.send(true);
-        };
-        let served = async {
-            let result = match self.door {
-                Door::Tcp(listener) => axum::serve(listener, router).with_graceful_shutdown(until).await,
-                Door::Tls(listener) => axum::serve(listener, router).with_graceful_shutdown(until).await,
-                Door::Unix(listener) => axum::serve(listener, router).with_graceful_shutdown(until).await,
-            };
-            if let Err(error) = result {
-                tracing::error!(%error, "the API is no longer served");
-            }
-        };
-        let patience = async {
-            let _ = heard.wait_for(|told| *told).await;
-            tokio::time::sleep(LAST_REQUESTS).await;
-        };
-        tokio::select! {
-            () = served => {}
-            () = patience => {}
-        }
+        connections::serve(self.door, router, self.limits, ended).await;
     }
 }
 
@@ -183,69 +174,10 @@ fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, ServeError> {
     let chain = chain.map_err(|error| bad(&files.certificate, error.to_string()))?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| bad(&files.key, error.to_string()))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(|error| bad(&files.certificate, error.to_string()))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
-/// Handshakes happen beside each other, so that one that dawdles keeps nobody waiting (T32).
-struct TlsListener {
-    ready: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
-    address: Option<SocketAddr>,
-}
-
-const HANDSHAKE: Duration = Duration::from_secs(10);
-const WAITING: usize = 128;
-
-impl TlsListener {
-    fn start(listener: TcpListener, acceptor: TlsAcceptor) -> Self {
-        let (sender, ready) = mpsc::channel(WAITING);
-        let address = listener.local_addr().ok();
-        tokio::spawn(async move {
-            let handshakes = Arc::new(tokio::sync::Semaphore::new(WAITING));
-            loop {
-                let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
-                let (socket, peer) = accepted(&listener).await;
-                let (acceptor, sender) = (acceptor.clone(), sender.clone());
-                if sender.is_closed() {
-                    return;
-                }
-                tokio::spawn(async move {
-                    if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(socket)).await {
-                        let _ = sender.send((stream, peer)).await;
-                    }
-                    drop(permit);
-                });
-            }
-        });
-        Self { ready, address }
-    }
-}
-
-/// What goes wrong with one connection, or for lack of descriptors, ends nothing.
-async fn accepted(listener: &TcpListener) -> (TcpStream, SocketAddr) {
-    loop {
-        match listener.accept().await {
-            Ok(accepted) => return accepted,
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
-    }
-}
-
-impl axum::serve::Listener for TlsListener {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        match self.ready.recv().await {
-            Some(accepted) => accepted,
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.address.ok_or_else(|| io::ErrorKind::NotConnected.into())
-    }
 }
