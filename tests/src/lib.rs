@@ -10,6 +10,7 @@ pub mod dns;
 pub mod git_server;
 pub mod http1;
 pub mod http2;
+pub mod local_sandbox;
 pub mod npm_registry;
 pub mod origin;
 pub mod package_index;
