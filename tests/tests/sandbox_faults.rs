@@ -20,10 +20,12 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::create_dir(directory.path().join("workspace")).unwrap();
-        std::fs::write(directory.path().join("ca.pem"), Authority::named("sandbox test").pem()).unwrap();
-        let proxy = std::os::unix::net::UnixListener::bind(directory.path().join("proxy.sock")).unwrap();
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(directory.path().join("workspace")).expect("a workspace");
+        std::fs::write(directory.path().join("ca.pem"), Authority::named("sandbox test").pem())
+            .expect("certificates");
+        let proxy =
+            std::os::unix::net::UnixListener::bind(directory.path().join("proxy.sock")).expect("a socket");
         Self { directory, _proxy: proxy }
     }
 
@@ -45,7 +47,7 @@ fn processes(mark: &str) -> Vec<i32> {
         std::fs::read(format!("/proc/{pid}/cmdline"))
             .is_ok_and(|line| String::from_utf8_lossy(&line).contains(mark))
     };
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let entries = std::fs::read_dir("/proc").expect("processes").flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(of).collect()
 }
@@ -59,7 +61,7 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 fn kill(pid: i32) {
-    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill runs").success());
 }
 
 fn cgroups(mark: &str) -> Vec<PathBuf> {
@@ -122,7 +124,7 @@ async fn killing_the_command_the_init_or_bubblewrap_ends_the_sandbox_and_leaves_
         let parent = i32::try_from(runner.id()).unwrap();
         let inside: Vec<i32> = if who.starts_with("sandbox-init") {
             let outside = processes(&mark).into_iter().filter(|pid| *pid != parent);
-            outside.flat_map(|pid| children(pid)).collect()
+            outside.flat_map(children).collect()
         } else {
             processes(&mark).into_iter().filter(|pid| *pid != parent).take(1).collect()
         };
@@ -152,7 +154,7 @@ fn an_ordinary_user_has_sandboxes_too_and_descriptors_that_were_inherited_stay_o
         std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
     };
     let root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
-    let script = "id -u; ls /proc/self/fd | tr '\\n' ' '; echo kept > kept && cat kept";
+    let script = "id -u; ls /proc/self/fd | tr '\\n' ' '; env | grep -c CALLER; cat /proc/1/environ 2>&- | wc -c; echo kept > kept && cat kept";
     let binaries = place.path().join("bin");
     std::fs::create_dir(&binaries).unwrap();
     let copy = |from: &str, name: &str| {
@@ -170,16 +172,14 @@ fn an_ordinary_user_has_sandboxes_too_and_descriptors_that_were_inherited_stay_o
         }
         command.args(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
     }
+    command.env("CALLER_SECRET", "s3cret");
     command.arg(runner).arg(keyferry).arg(place.path()).args(["1", script]);
     let output = command.output().unwrap();
-    let user = if root {
-        "65534\n"
-    } else {
-        std::str::from_utf8(&Command::new("id").arg("-u").output().unwrap().stdout).unwrap().to_owned().leak()
-    };
+    let own_id = Command::new("id").arg("-u").output().unwrap().stdout;
+    let user = if root { "65534\n".to_owned() } else { String::from_utf8(own_id).unwrap() };
     let said = (
         String::from_utf8_lossy(&output.stdout).into_owned(),
         String::from_utf8_lossy(&output.stderr).into_owned(),
     );
-    assert_eq!(said, (format!("{user}0 1 2 3 kept\nCode(0)\n"), String::new()));
+    assert_eq!(said, (format!("{user}0 1 2 3 0\n0\nkept\nCode(0)\n"), String::new()));
 }

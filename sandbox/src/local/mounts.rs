@@ -119,7 +119,7 @@ impl Arguments {
     pub(super) fn mount(&mut self, mount: &Mount) {
         match mount {
             Mount::ReadOnly { from, to } => {
-                self.push([OsStr::new("--ro-bind"), from.as_os_str(), to.as_os_str()])
+                self.push([OsStr::new("--ro-bind"), from.as_os_str(), to.as_os_str()]);
             }
             Mount::Writable(path) => self.push([OsStr::new("--bind"), path.as_os_str(), path.as_os_str()]),
         }

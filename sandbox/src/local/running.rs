@@ -95,7 +95,7 @@ impl LocalSandbox {
             let [stdin, ..] = &theirs;
             let name = rustix::termios::ttyname(stdin, Vec::new())
                 .map_err(|error| failed("name the terminal of")(error.into()))?;
-            last.push([c"--dev-bind".to_bytes(), name.to_bytes(), c"/dev/console".to_bytes()].map(os));
+            last.push([b"--dev-bind".as_slice(), name.to_bytes(), b"/dev/console"].map(os));
         }
         last.closed();
 
