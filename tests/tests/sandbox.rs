@@ -37,6 +37,25 @@ async fn t69_the_proxy_is_where_clients_look_for_it() {
     assert_eq!(asked, Outcome::said(&GREETING.repeat(2)));
 }
 
+/// Python by the variable, whatever reads the system's place by that, and Java, whose store we write ourselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_program_trusts_the_same_authorities() {
+    let bench = bench();
+    let bundle = bench.spec(&["true"]).ca_bundle;
+    let shown = script(&bench, "cat $SSL_CERT_FILE; cmp $SSL_CERT_FILE /etc/ssl/cert.pem").await;
+    assert_eq!(shown, Outcome::said(&bundle));
+    let count = "import ssl; print(len(ssl.create_default_context().get_ca_certs()))";
+    assert_eq!(run(&bench, bench.spec(&["/usr/bin/python3", "-c", count])).await, Outcome::said("1\n"));
+    let java =
+        "unset JAVA_TOOL_OPTIONS; keytool -list -keystore /etc/ssl/certs/java/cacerts -storepass changeit";
+    let listed = script(&bench, java).await;
+    assert_eq!(listed.exit, Exit::Code(0), "{listed:?}");
+    assert!(listed.stdout.contains("ca-0, Jan 1, 1970, trustedCertEntry"), "{listed:?}");
+    let proxied = "unset http_proxy HTTP_PROXY; java -XshowSettings:properties -version 2>&1 | grep -E '^ +(https.proxyPort|javax.net.ssl.trustStore) ='";
+    let expected = "    https.proxyPort = 3128\n    javax.net.ssl.trustStore = /etc/ssl/certs/java/cacerts\n";
+    assert_eq!(script(&bench, proxied).await, Outcome::said(expected));
+}
+
 /// Each attempt says `name: what came of it`; what is expected stands beside it. The program has no way to know what to expect.
 #[tokio::test(flavor = "multi_thread")]
 async fn t69_nothing_else_is_reachable() {
