@@ -306,3 +306,24 @@ fn write_new(path: &Path, content: &[u8]) -> Result<(), Error> {
         .map_err(Error::io("write", path))?;
     std::io::Write::write_all(&mut file, content).map_err(Error::io("write", path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_only_holds_in_part_is_told() {
+        let all = Limits { cpu: Some(500), ..Limits::default() };
+        let held = Cgroups {
+            held: vec![Controller::Memory, Controller::Processes, Controller::Cpu],
+            ..Cgroups::default()
+        };
+        assert_eq!(approximations(&all, &held), []);
+        let mut told = approximations(&all, &Cgroups::default());
+        // Whether processes are limited without a cgroup depends on who asks.
+        told.retain(|warning| *warning != Warning::ProcessesUnlimited);
+        assert_eq!(told, [Warning::MemoryPerProcess, Warning::CpuUnlimited]);
+        let none = Limits { memory: None, processes: None, cpu: None, ..Limits::default() };
+        assert_eq!(approximations(&none, &Cgroups::default()), []);
+    }
+}

@@ -66,7 +66,7 @@ pub struct Spec {
     pub environment: Environment,
     /// The one place that the command can change and that outlives the sandbox.
     pub workspace: Workspace,
-    /// More of the host that may be read, at the same paths.
+    /// More of the host that may be read, where it really is: links are resolved first.
     pub read_only: Vec<PathBuf>,
     /// The proxy's Unix socket for this sandbox, and the only way out of it. Whoever connects to it is this sandbox.
     pub proxy_socket: PathBuf,
