@@ -23,6 +23,11 @@ impl Failure {
         Self { exit_code: 1, message: message.to_string() }
     }
 
+    /// A command in a sandbox that does not run: what a shell would exit with.
+    pub(crate) fn with_code(exit_code: u8, message: impl Display) -> Self {
+        Self { exit_code, message: message.to_string() }
+    }
+
     pub(crate) fn report(&self) -> ExitCode {
         terminal::error(&self.message);
         ExitCode::from(self.exit_code)

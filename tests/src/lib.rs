@@ -13,6 +13,7 @@ pub mod exposition;
 pub mod git_server;
 pub mod http1;
 pub mod http2;
+pub mod local_sandbox;
 pub mod npm_registry;
 pub mod operator;
 pub mod origin;

@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("keyferry-contract", &["config"]),
     ("keyferry-dial", &["config"]),
     ("keyferry-config", &[]),
+    ("keyferry-sandbox", &[]),
     ("keyferry-seal", &[]),
 ];
 const KNOW_ALL: &[&str] = &["keyferry", "keyferry-benches", "keyferry-fuzz", "keyferry-tests"];

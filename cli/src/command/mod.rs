@@ -12,6 +12,7 @@ mod log;
 mod man;
 mod policy;
 mod proxy;
+mod sandbox_init;
 mod schema;
 
 use crate::failure::Failure;
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Ca(ca::Ca),
     #[command(subcommand)]
     Keyring(keyring::Keyring),
+    #[command(subcommand)]
+    SandboxInit(sandbox_init::SandboxInit),
     Demo(demo::Demo),
     Schema(schema::Schema),
     Completions(completions::Completions),
@@ -49,6 +52,7 @@ impl Command {
             Self::Config(config) => config.run(),
             Self::Ca(ca) => ca.run(),
             Self::Keyring(keyring) => keyring.run(),
+            Self::SandboxInit(sandbox_init) => sandbox_init.run(),
             Self::Demo(demo) => demo.run(),
             Self::Schema(schema) => schema.run(),
             Self::Completions(completions) => completions.run(),

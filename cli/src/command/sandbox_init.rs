@@ -1,0 +1,43 @@
+//! `keyferry sandbox-init`: not for people, a driver starts it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use keyferry_sandbox::inside;
+
+use crate::failure::Failure;
+
+/// The stages of a sandbox's start; a driver calls them
+#[derive(clap::Subcommand)]
+#[command(hide = true)]
+pub(crate) enum SandboxInit {
+    /// Outside: join cgroups, close what was inherited, become bubblewrap
+    Enter {
+        /// The `cgroup.procs` to join
+        #[arg(long)]
+        cgroup: Vec<PathBuf>,
+        /// bubblewrap
+        program: OsString,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Inside: the first process
+    Init,
+    /// Inside: become the command
+    Launch,
+}
+
+impl SandboxInit {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Enter { cgroup, program, arguments } => {
+                Err(Failure::fatal(inside::enter(&cgroup, &program, &arguments)))
+            }
+            Self::Init => inside::init().map_err(Failure::fatal),
+            Self::Launch => {
+                let unlaunched = inside::launch();
+                Err(Failure::with_code(unlaunched.exit_code(), unlaunched))
+            }
+        }
+    }
+}
