@@ -2,6 +2,7 @@
 
 mod command;
 mod configuration;
+mod control_client;
 mod demo;
 mod environment;
 mod failure;

@@ -13,7 +13,7 @@ use axum::Router;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -90,9 +90,23 @@ enum Door {
     Tcp(TcpListener),
     Tls(TlsListener),
     Unix(UnixListener),
+    Owner(OwnersListener),
 }
 
 impl Server {
+    /// Opens a socket that serves this process's own user and nobody else, whatever becomes of its mode: connections of others,
+    /// root's too, are closed.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be listened on.
+    pub fn open_for_owner(path: &Path) -> Result<Self, ServeError> {
+        let listen = Listen::Unix(path.to_owned());
+        let failed = |error| ServeError::Listen { listen: listen.to_string(), error };
+        let listener = open_socket(path).map_err(failed)?;
+        Ok(Self { door: Door::Owner(OwnersListener(listener)), address: listen.to_string() })
+    }
+
     /// Opens the door.
     ///
     /// # Errors
@@ -134,6 +148,7 @@ impl Server {
                 Door::Tcp(listener) => axum::serve(listener, router).with_graceful_shutdown(until).await,
                 Door::Tls(listener) => axum::serve(listener, router).with_graceful_shutdown(until).await,
                 Door::Unix(listener) => axum::serve(listener, router).with_graceful_shutdown(until).await,
+                Door::Owner(listener) => axum::serve(listener, router).with_graceful_shutdown(until).await,
             };
             if let Err(error) = result {
                 tracing::error!(%error, "the API is no longer served");
@@ -174,6 +189,29 @@ fn open_socket(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
     Ok(listener)
+}
+
+/// Knows its callers by what the kernel says of them.
+struct OwnersListener(UnixListener);
+
+impl axum::serve::Listener for OwnersListener {
+    type Io = UnixStream;
+    type Addr = tokio::net::unix::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        let owner = rustix::process::geteuid().as_raw();
+        loop {
+            let (stream, address) = axum::serve::Listener::accept(&mut self.0).await;
+            if stream.peer_cred().is_ok_and(|peer| peer.uid() == owner) {
+                return (stream, address);
+            }
+            tracing::warn!("another user connected to the owner's socket and was turned away");
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.0.local_addr()
+    }
 }
 
 fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, ServeError> {

@@ -5,14 +5,25 @@ mod check;
 mod completions;
 mod config_print;
 mod control;
+mod control_options;
 mod demo;
+mod egress;
 mod explain;
+mod grant;
 mod keyring;
 mod log;
 mod man;
 mod policy;
+mod principal;
+mod proxies;
 mod proxy;
+mod sandbox;
 mod schema;
+mod secret;
+mod secret_value;
+mod shown;
+mod status;
+mod target;
 
 use crate::failure::Failure;
 
@@ -20,6 +31,15 @@ use crate::failure::Failure;
 pub(crate) enum Command {
     Proxy(proxy::Proxy),
     Control(control::Control),
+    Secret(secret::Secret),
+    Grant(grant::Grant),
+    Revoke(grant::Revoke),
+    Allow(egress::Allow),
+    Deny(egress::Deny),
+    Principal(principal::Principal),
+    Proxies(proxies::Proxies),
+    Sandbox(sandbox::Sandbox),
+    Status(status::Status),
     Check(check::Check),
     Explain(explain::Explain),
     Log(log::Log),
@@ -42,6 +62,15 @@ impl Command {
         match self {
             Self::Proxy(proxy) => proxy.run(),
             Self::Control(control) => control.run(),
+            Self::Secret(secret) => secret.run(),
+            Self::Grant(grant) => grant.run(),
+            Self::Revoke(revoke) => revoke.run(),
+            Self::Allow(allow) => allow.run(),
+            Self::Deny(deny) => deny.run(),
+            Self::Principal(principal) => principal.run(),
+            Self::Proxies(proxies) => proxies.run(),
+            Self::Sandbox(sandbox) => sandbox.run(),
+            Self::Status(status) => status.run(),
             Self::Check(check) => check.run(),
             Self::Explain(explain) => explain.run(),
             Self::Log(log) => log.run(),

@@ -5,6 +5,7 @@
 mod ca;
 mod check;
 mod config_print;
+mod control_service;
 mod demo;
 mod explain;
 mod help;
@@ -13,3 +14,4 @@ mod policy_replay;
 mod policy_test;
 mod references;
 mod unsupported;
+mod verbs;

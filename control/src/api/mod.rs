@@ -30,6 +30,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use http::header;
 use keyferry_store::Store;
 
+pub(crate) use auth::Door;
 pub use openapi::document as openapi_document;
 
 use crate::Clock;
@@ -50,15 +51,15 @@ pub(crate) struct App {
 /// The longest body that is read.
 const LONGEST_BODY: usize = 1024 * 1024;
 
-/// The whole API.
-pub(crate) fn router(app: &Arc<App>) -> Router {
+/// The whole API, behind one door.
+pub(crate) fn router(app: &Arc<App>, door: Door) -> Router {
     let mut router = Router::new();
     let mut paths: Vec<(&str, MethodRouter)> = Vec::new();
     for route in table() {
         let app = Arc::clone(app);
         let handler = move |path: Result<RawPathParams, RawPathParamsRejection>, request: Request| {
             let app = Arc::clone(&app);
-            async move { serve(app, route, path, request).await.unwrap_or_else(IntoResponse::into_response) }
+            async move { serve(app, door, route, path, request).await.unwrap_or_else(IntoResponse::into_response) }
         };
         let filter = MethodFilter::try_from(route.method.clone()).expect("a method of the table");
         let method = on(filter, handler);
@@ -77,13 +78,14 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
 
 async fn serve(
     app: Arc<App>,
+    door: Door,
     route: &'static Route,
     path: Result<RawPathParams, RawPathParamsRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
     // Who may not call learns nothing else, not even whether the body was right.
-    let caller = auth::admit(&app, route.admits, &head.headers).await?;
+    let caller = auth::admit(&app, door, route.admits, &head.headers).await?;
     let body = read(body, &head.headers).await?;
     let path = path.map_err(|_| ApiError::NotFound)?;
     // No name holds a NUL, and PostgreSQL could not compare with one.
