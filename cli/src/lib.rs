@@ -7,8 +7,10 @@ mod demo;
 mod environment;
 mod failure;
 mod log;
+mod perms;
 mod replay;
 mod terminal;
+mod tools;
 mod watch;
 
 use std::process::ExitCode;

@@ -13,6 +13,7 @@ mod grant;
 mod keyring;
 mod log;
 mod man;
+mod perms;
 mod policy;
 mod principal;
 mod proxies;
@@ -40,6 +41,7 @@ pub(crate) enum Command {
     Proxies(proxies::Proxies),
     Sandbox(sandbox::Sandbox),
     Status(status::Status),
+    Perms(perms::Perms),
     Check(check::Check),
     Explain(explain::Explain),
     Log(log::Log),
@@ -71,6 +73,7 @@ impl Command {
             Self::Proxies(proxies) => proxies.run(),
             Self::Sandbox(sandbox) => sandbox.run(),
             Self::Status(status) => status.run(),
+            Self::Perms(perms) => perms.run(),
             Self::Check(check) => check.run(),
             Self::Explain(explain) => explain.run(),
             Self::Log(log) => log.run(),

@@ -10,6 +10,7 @@ mod demo;
 mod explain;
 mod help;
 mod keyferry;
+mod perms;
 mod policy_replay;
 mod policy_test;
 mod references;
