@@ -29,6 +29,7 @@ fn record(locations: &[Location]) -> Record<'_> {
         audit: Audit {
             request_id: RequestId { process: 0x01a2_0354_4cd0_73b7, number: 6 },
             principal: "local".into(),
+            sandbox: None,
             generation: 1,
             host: "api.bench.localhost".into(),
             port: Some(8443),
@@ -48,6 +49,7 @@ fn record(locations: &[Location]) -> Record<'_> {
             remote_addr: ([127, 0, 0, 1], 50812).into(),
             client_protocol: Some("h1".into()),
             upstream_protocol: Some("h1".into()),
+            trace_id: None,
         },
         tunnel: Some(Tunnel { target: "api.bench.localhost:8443".into() }),
         rejected_by: None,

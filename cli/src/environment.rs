@@ -7,9 +7,12 @@ pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+/// Variables with what only this process may know: no source of a policy reads them.
+const OWN: [&str; 3] = ["KEYFERRY_PROXY_TOKEN", "IRON_PROXY_TOKEN", "KEYFERRY_KEYRING"];
+
 /// The environment as secret sources see it.
 pub(crate) fn secrets() -> Environment {
-    Environment::new(|name| variable(name).map(Into::into))
+    Environment::new(|name| variable(name).filter(|_| !OWN.contains(&name)).map(Into::into))
 }
 
 /// Where to look for programs: the usual places first, so that a shim in somebody's home does not decide.

@@ -7,6 +7,7 @@ mod demo;
 mod environment;
 mod failure;
 mod log;
+mod opentelemetry;
 mod perms;
 mod replay;
 mod terminal;

@@ -1,5 +1,7 @@
 //! The process's own log: JSON lines on stderr.
 
+use std::panic::PanicHookInfo;
+
 use keyferry_config::document::LogLevel;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Registry;
@@ -18,6 +20,7 @@ impl Log {
         let (targets, handle) = Layer::new(targets(level));
         let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
         tracing_subscriber::registry().with(targets).with(lines).init();
+        std::panic::set_hook(Box::new(report));
         Self(handle)
     }
 
@@ -25,6 +28,12 @@ impl Log {
         // It fails only when the subscriber is gone, and nobody logs any more.
         let _ = self.0.reload(targets(level));
     }
+}
+
+/// A panic ends the connection that it happened on (T89). Where it was is said and its message is not: that may hold anything (T46).
+fn report(panic: &PanicHookInfo<'_>) {
+    let at = panic.location().map(ToString::to_string);
+    tracing::error!(at, "a part of keyferry panicked, and the connection that it served is closed");
 }
 
 fn targets(level: LogLevel) -> Targets {

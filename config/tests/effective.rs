@@ -38,6 +38,7 @@ proxy:
   max_response_body_bytes: 0
   upstream_response_header_timeout: 5m
   drain_timeout: 5s
+  propagate_trace: false
 tls:
   mode: mitm
   ca_cert: ca.crt

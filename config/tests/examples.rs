@@ -61,6 +61,7 @@ fn replace(proxy_value: &str, match_headers: &[&str]) -> Replace {
 
 fn entry(source: Source, mode: SecretMode, rules: Vec<Rule>) -> SecretEntry {
     SecretEntry {
+        name: None,
         source,
         rules,
         mode,
@@ -154,6 +155,7 @@ fn the_reference_example_says_every_key() {
             max_response_body_bytes: 0,
             upstream_response_header_timeout: Duration::from_secs(300),
             drain_timeout: Duration::from_secs(5),
+            propagate_trace: false,
         },
         tls: Tls {
             mode: TlsMode::Mitm,

@@ -166,7 +166,7 @@ f.yaml:3:18: proxy.drain_timeout: not a duration: 5
   hint: write numbers with units, such as 300ms, 30s, 5m or 1h30m
 f.yaml:4:3: proxy.retries: unknown key
   hint: valid here: http_listen, https_listen, tunnel_listen, auth, allowed_ports, upstream_allow_cidrs, \
-upstream_deny_cidrs, upstream_proxy, max_request_body_bytes, max_response_body_bytes, upstream_response_header_timeout, drain_timeout
+upstream_deny_cidrs, upstream_proxy, max_request_body_bytes, max_response_body_bytes, upstream_response_header_timeout, drain_timeout, propagate_trace
 f.yaml:8:7: transforms[0].config.domain: unknown key
   hint: did you mean \"domains\"?
 f.yaml:10:17: transforms[0].config.rules[0].host: a host holds no scheme: \"https://api.example\"

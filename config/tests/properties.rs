@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use jsonschema::Validator;
 use keyferry_config::document::{Document, Options, Severity, Transform, effective, json_schema, parse};
-use keyferry_config::policy::Policy;
+use keyferry_config::policy::{Destination, Host, Policy, Scheme};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -204,6 +204,28 @@ proptest! {
             header = quoted(&header),
         );
         read(&text);
+    }
+
+    /// T07: a name has one form, which is a name, and every spelling of it is the same destination.
+    #[test]
+    fn every_spelling_of_a_host_is_one_destination(
+        text in r"([a-zA-Z0-9_-]{1,8}\.){0,3}[a-zA-Z0-9-]{1,8}\.?|[0-9a-fx.:\[\]]{1,20}|[a-z.äß。０-９%]{1,10}",
+        port in 1..=u16::MAX,
+    ) {
+        let Ok(host) = text.parse::<Host>() else { return Ok(()) };
+        let shown = host.to_string();
+        prop_assert_eq!(shown.parse::<Host>(), Ok(host.clone()), "{}", text);
+        prop_assert_eq!(Host::parse_authority(&format!("{shown}:{port}")), Ok((host.clone(), Some(port))));
+        for scheme in [Scheme::Https, Scheme::Http] {
+            let destination = Destination { scheme, host: host.clone(), port };
+            let authority = destination.authority();
+            for spelling in [authority.to_uppercase(), authority.clone()] {
+                prop_assert_eq!(destination.is_named_by(&spelling), Ok(true), "{}", spelling);
+            }
+            let other = Destination { port: port % u16::MAX + 1, ..destination.clone() };
+            prop_assert_eq!(destination.is_named_by(&format!("{shown}:{}", other.port)), Ok(false));
+            prop_assert_ne!(other, destination);
+        }
     }
 
     /// A host that is plainly one is never refused.

@@ -107,6 +107,9 @@ pub struct Audit<'a> {
     /// On whose behalf.
     #[serde(borrow)]
     pub principal: Cow<'a, str>,
+    /// The sandbox that proved who it is, where one did.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<Cow<'a, str>>,
     /// The policy generation that decided.
     pub generation: u64,
     /// The canonical host, without a port; empty where none could be read.
@@ -155,6 +158,9 @@ pub struct Audit<'a> {
     /// `h1` or `h2`.
     #[serde(borrow)]
     pub upstream_protocol: Option<Cow<'a, str>>,
+    /// The trace that it belongs to, as W3C Trace Context writes it.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<Cow<'a, str>>,
 }
 
 /// The tunnel around a request.

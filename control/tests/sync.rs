@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use futures_util::StreamExt;
 use http::Request;
-use keyferry_contract::sync::{Message, Reach, Response, Status};
+use keyferry_contract::sync::{Message, Reach, Response, Serves, Status};
 use keyferry_store::on_both_databases;
 use serde_json::json;
 use tower::ServiceExt;
@@ -143,7 +143,7 @@ on_both_databases! {
         let (proxy, token) = world.proxy(Some(&principal)).await;
         let mut listener = Listener::open(&world, &token, ALL, None).await;
         let (first, _) = listener.state().await;
-        let [Message::Begin { reach: Reach::Everything }, Message::Policy(policy), Message::Commit { .. }] = first.as_slice() else {
+        let [Message::Begin { reach: Reach::Everything, serves: Serves::Dedicated }, Message::Policy(policy), Message::Commit { .. }] = first.as_slice() else {
             panic!("a whole state, not {first:?}");
         };
         assert!(policy.policy.is_empty() && policy.status == Status::Assigned);
@@ -257,7 +257,7 @@ on_both_databases! {
         world.post(&format!("/api/v1/principals/{principal}/egress_rules"), json!({ "host": "c.test" })).await.is(201);
         let mut again = Listener::open(&world, &token, ALL, Some(&last)).await;
         let (state, _) = again.state().await;
-        assert_eq!(state[0], Message::Begin { reach: Reach::Changes });
+        assert_eq!(state[0], Message::Begin { reach: Reach::Changes, serves: Serves::Shared });
         assert_eq!(policies(&state), 1);
         // The last sandbox of a principal takes its policy with it.
         world.delete(&format!("/api/v1/sandboxes/{}", unconnected.id())).await.is(204);
@@ -265,7 +265,7 @@ on_both_databases! {
         assert!(state.contains(&Message::PolicyGone { id: principal.clone() }), "{state:?}");
         // A generation of another epoch is no place to go on from.
         let mut other = Listener::open(&world, &token, ALL, Some("ffff.1")).await;
-        assert_eq!(other.state().await.0[0], Message::Begin { reach: Reach::Everything });
+        assert_eq!(other.state().await.0[0], Message::Begin { reach: Reach::Everything, serves: Serves::Shared });
     }
 
     async fn in_a_shared_proxy_too_a_grant_and_a_sandbox_end_by_themselves(database) {

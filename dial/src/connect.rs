@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use ipnet::IpNet;
@@ -48,6 +48,10 @@ pub struct Connected {
     /// Exactly the address that was checked, in canonical form. A pool keeps it beside the connection and asks
     /// [`Dialer::check`] again when the policy has changed (T14).
     pub address: SocketAddr,
+    /// How long the name took; none where the host is an address.
+    pub resolving: Option<Duration>,
+    /// How long the connection took, over all attempts.
+    pub connecting: Duration,
 }
 
 impl Dialer {
@@ -67,6 +71,18 @@ impl Dialer {
     /// Every address of the answer is checked. Where some may be dialled and others not, only those that may are tried; where
     /// none may, the error names the first. Attempts overlap, IPv6 and IPv4 in turn (RFC 8305), never outside the checked set.
     pub async fn connect(&self, host: &Host, port: u16, exempt: &[IpNet]) -> Result<Connected, DialError> {
+        self.connect_watched(host, port, exempt, || {}).await
+    }
+
+    /// [`Self::connect`], which calls `resolved` when the addresses are known and allowed, and connecting begins.
+    pub async fn connect_watched(
+        &self,
+        host: &Host,
+        port: u16,
+        exempt: &[IpNet],
+        resolved: impl FnOnce(),
+    ) -> Result<Connected, DialError> {
+        let began = Instant::now();
         let addresses = match host {
             Host::Ip(ip) => vec![*ip],
             Host::Name(name) => {
@@ -89,11 +105,14 @@ impl Dialer {
         {
             return Err(DialError::AddressDenied { host: host.clone(), address, class });
         }
+        resolved();
+        let connecting = Instant::now();
         let (stream, address) = timeout(self.connect_timeout, race(in_turn(checked)))
             .await
             .map_err(|_| DialError::Timeout { host: host.clone(), port, limit: self.connect_timeout })?
             .map_err(|(address, source)| DialError::Connect { host: host.clone(), address, source })?;
-        Ok(Connected { stream, address })
+        let resolving = matches!(host, Host::Name(_)).then(|| connecting.duration_since(began));
+        Ok(Connected { stream, address, resolving, connecting: connecting.elapsed() })
     }
 
     /// Whether `address` may be dialled: by the guard or `exempt`, and not one of our own listeners.

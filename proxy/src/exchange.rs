@@ -1,7 +1,7 @@
 //! One request, from the sandbox to the upstream and back.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{COOKIE, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
@@ -18,12 +18,13 @@ use crate::body::{RequestBody, ResponseBody, discard};
 use crate::data_plane::Protocol;
 use crate::guard::request::{agrees, has_one_framing, strip_hop_by_hop, strip_response, wants_websocket};
 use crate::open::OpenExchange;
-use crate::redact::{Scan, narrow_request, scan_fields};
+use crate::redact::{Scan, narrow_request, scan_fields, scan_head};
 use crate::refusal;
 use crate::retry;
 use crate::session::{Around, Bound, Route, Session};
+use crate::trace;
 use crate::transform::secrets;
-use crate::upstream::Lease;
+use crate::upstream::{Approach, Lease, Phase};
 use crate::websocket;
 
 /// Carries one request out; the answer is the upstream's, or our refusal.
@@ -33,13 +34,21 @@ pub(crate) async fn exchange(
     around: Option<Around<'_>>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
-    let bound = route.bound(&session.plane);
-    let (parts, body) = request.into_parts();
+    let bound = route.bound();
+    let (mut parts, body) = request.into_parts();
     let mut recorder = match session.recorder(&bound.generation, &parts, around) {
         Ok(recorder) => recorder,
         Err(refusal) => return refusal::respond_unrecorded(&refusal),
     };
     route.describe(recorder.entry());
+    recorder.under_way();
+    recorder.traced(trace::begin(
+        &mut parts.headers,
+        bound.generation.propagate_trace,
+        session.plane.telemetry.sampler(),
+        around.and_then(|around| around.tunnel.context()),
+        recorder.started(),
+    ));
     let is_head = parts.method == Method::HEAD;
     // hyper asks for a body that waits for `100 Continue` as soon as it is read; one that is refused must not be asked for (T35).
     let waits = parts.headers.contains_key(EXPECT);
@@ -112,14 +121,18 @@ async fn carry(
     recorder.entry().rule = plan.rule.clone();
     recorder.entry().warned = plan.warned;
     recorder.entry().foreign.clone_from(&plan.foreign);
+    if let Some(trace) = recorder.trace() {
+        trace.decided = Some(Instant::now());
+    }
     let tunnel = match around {
         Some(around) => Arc::clone(&around.tunnel.open),
-        None => session.plane.open.register(None),
+        None => session.principal.open.register(None, session.sandbox.clone()),
     };
     let open = tunnel.enter(&bound.scope, &route.destination, &parts.method, &target, &plan);
     recorder.open_as(Arc::clone(&open), bound.scope.policy());
     // A policy that came while this one decided has judged only what was entered before.
-    if !bound.is_current(&session.plane) && !open.stands_under(&route.bound(&session.plane).scope) {
+    let stands = bound.is_current(route) || open.stands_under(&route.bound().scope);
+    if !stands || session.has_ended() {
         return Err(open.refusal());
     }
     let sent = async {
@@ -163,10 +176,28 @@ async fn send(
     let Bound { generation, scope, .. } = bound;
     let slot = bound.slot(route);
     let flow = recorder.request_flow();
-    let sent = generation.pool.send(slot, scope.exempt_networks(), request, |request, protocol| {
-        adapt(request, protocol, route);
-    });
-    within(generation.limits.response_head, flow.as_deref(), sent).await
+    let approach = Approach::new();
+    let sent =
+        generation.pool.send(slot, scope.exempt_networks(), request, &approach, |request, protocol| {
+            adapt(request, protocol, route);
+        });
+    let limit = generation.limits.response_head;
+    let (response, lease) = match within(limit, flow.as_deref(), sent).await {
+        Some(answered) => answered?,
+        None => {
+            let phase = approach.phase();
+            recorder.telemetry().metrics.failed(phase);
+            let message = format!("{} within {} s", phase.overdue(), limit.as_secs_f64());
+            return Err(Refusal::new(Reason::UpstreamTimeout, message));
+        }
+    };
+    let answered = Instant::now();
+    let waited_from = approach.dialled().map_or(recorder.started(), |dialled| dialled.ended);
+    recorder.telemetry().metrics.took(Phase::Header, answered.duration_since(waited_from));
+    if let Some(trace) = recorder.trace() {
+        (trace.dialled, trace.answered) = (approach.dialled().copied(), Some(answered));
+    }
+    Ok((response, lease))
 }
 
 async fn shake_hands(
@@ -255,7 +286,7 @@ async fn respond(
     let redactor = bound.redactor().await.filter(|redactor| !redactor.is_empty());
     let scan = match &redactor {
         Some(redactor) => {
-            recorder.entry().redacted += scan_fields(redactor, response.headers_mut());
+            recorder.entry().redacted += scan_head(redactor, &mut response);
             let scan = Scan::new(redactor, response.headers_mut());
             Some(scan.map(Box::new).map_err(|error| {
                 protocol(format!("the response cannot be searched for live values: {error}"))
@@ -273,23 +304,16 @@ async fn respond(
 }
 
 /// Waits for the head of the response, `limit` from the moment at which the request is sent or its body stands still.
-async fn within<T>(
-    limit: Duration,
-    flow: Option<&Flow>,
-    sent: impl Future<Output = Result<T, Refusal>>,
-) -> Result<T, Refusal> {
+async fn within<T>(limit: Duration, flow: Option<&Flow>, sent: impl Future<Output = T>) -> Option<T> {
     let mut sent = std::pin::pin!(sent);
     let mut seen = 0;
     loop {
         if let Ok(result) = tokio::time::timeout(limit, sent.as_mut()).await {
-            return result;
+            return Some(result);
         }
         match flow.map(Flow::bytes) {
             Some(bytes) if bytes != seen => seen = bytes,
-            Some(_) | None => {
-                let message = format!("the upstream sent no response within {} s", limit.as_secs_f64());
-                return Err(Refusal::new(Reason::UpstreamTimeout, message));
-            }
+            Some(_) | None => return None,
         }
     }
 }

@@ -9,22 +9,23 @@ use ipnet::IpNet;
 use keyferry_config::document::{self, Document, Source, SourceKind, Unsupported};
 use keyferry_config::policy::Policy;
 use keyferry_dial::{Dialer, Guard, OwnListeners, Resolver, ResolverOptions};
-use keyferry_source::{SecretValue, Sources};
+use keyferry_source::{SecretHandle, SecretValue, Sources};
 
 use crate::audit::{Audit, AuditTarget, Writer};
-use crate::data_plane::{Generation, Limits};
-use crate::identity::{Credentials, Identity};
-use crate::redact::Redactors;
+use crate::data_plane::{Base, Generation, Limits};
+use crate::identity::Credentials;
 use crate::start::StartError;
+use crate::telemetry::Telemetry;
 use crate::tls::{Authority, LeafCache, LeafSettings, UpstreamTls};
 use crate::upstream::{Connector, Pool};
 
 /// Makes generations, one after the other.
 #[derive(Debug)]
 pub(crate) struct Builder {
-    pub(crate) sources: Sources,
+    pub(crate) sources: Arc<Sources>,
     /// The addresses that nothing may dial.
     pub(crate) own: OwnListeners,
+    telemetry: Arc<Telemetry>,
     before: Option<Built>,
     /// Of audit logs that may still have records to write.
     pub(crate) writers: Vec<Writer>,
@@ -73,12 +74,12 @@ struct PoolOrigin {
 }
 
 impl Builder {
-    pub(crate) fn new(sources: Sources) -> Self {
-        Self { sources, own: OwnListeners::default(), before: None, writers: Vec::new() }
+    pub(crate) fn new(sources: Sources, own: OwnListeners, telemetry: Arc<Telemetry>) -> Self {
+        Self { sources: Arc::new(sources), own, telemetry, before: None, writers: Vec::new() }
     }
 
     /// Builds what `document` says. Until [`Builder::commit`], nothing of it is in force.
-    pub(crate) async fn build(&mut self, document: &Document) -> Result<(Generation, Candidate), StartError> {
+    pub(crate) async fn build(&mut self, document: &Document) -> Result<(Fresh, Candidate), StartError> {
         // Whoever reads documents has said so already, with their places; a control is never left out in silence.
         if let Some(Unsupported { path, what, hint }) = document::unsupported(document).into_iter().next() {
             return Err(StartError::Unsupported { path, what, hint });
@@ -91,16 +92,12 @@ impl Builder {
             return Err(StartError::NoListener);
         };
         let authority = load_authority(certificate, key)?;
-        let identity = self.identity(document).await?;
+        let credentials = self.credentials(document).await?;
         let pool = self.pool(document, &authority)?;
         let leafs = self.leafs(document, authority)?;
         let (audit, writer) = self.audit(document)?;
         let secrets = policy.secrets().iter().map(|secret| self.sources.get(secret.source())).collect();
-        let generation = Generation {
-            policy: Arc::new(policy),
-            secrets,
-            redactors: Redactors::default(),
-            identity,
+        let base = Base {
             leafs: Arc::clone(&leafs.it),
             pool: Arc::clone(&pool.it),
             audit: Arc::clone(&audit.it),
@@ -108,9 +105,11 @@ impl Builder {
                 held_body: document.proxy.max_request_body_bytes,
                 response_head: document.proxy.upstream_response_header_timeout,
             },
+            propagate_trace: document.proxy.propagate_trace,
         };
         let audit_settings = document.audit.clone();
-        Ok((generation, Candidate { built: Built { number, leafs, pool, audit, audit_settings }, writer }))
+        let fresh = Fresh { number, policy: Arc::new(policy), secrets, credentials, base };
+        Ok((fresh, Candidate { built: Built { number, leafs, pool, audit, audit_settings }, writer }))
     }
 
     /// The candidate is in force now: the next build starts from it.
@@ -131,10 +130,10 @@ impl Builder {
         value.map_err(|error| StartError::Control { key, error })
     }
 
-    async fn identity(&self, document: &Document) -> Result<Identity, StartError> {
-        let Some(auth) = &document.proxy.auth else { return Ok(Identity::new(None)) };
+    async fn credentials(&self, document: &Document) -> Result<Option<Credentials>, StartError> {
+        let Some(auth) = &document.proxy.auth else { return Ok(None) };
         let password = self.control_secret("proxy.auth.password", &auth.password).await?;
-        Ok(Identity::new(Some(Credentials { user: auth.user.clone(), password })))
+        Ok(Some(Credentials { user: auth.user.clone(), password }))
     }
 
     fn leafs(
@@ -150,7 +149,10 @@ impl Builder {
         let origin = LeafOrigin { fingerprint, capacity: settings.capacity, lifetime: settings.lifetime };
         let it = match Made::again(self.before.as_ref().map(|before| &before.leafs), &origin) {
             Some(leafs) => leafs,
-            None => Arc::new(LeafCache::new(authority, settings)?),
+            None => {
+                let counters = self.telemetry.metrics.leafs.clone();
+                Arc::new(LeafCache::new(authority, settings)?.counted(counters))
+            }
         };
         Ok(Made { of: origin, it })
     }
@@ -173,7 +175,7 @@ impl Builder {
         let resolver =
             Resolver::new(ResolverOptions { upstream: origin.resolver, ..ResolverOptions::default() });
         let dialer = Dialer::new(guard, resolver, self.own.clone());
-        let pool = Arc::new(Pool::new(Connector { dialer, tls }));
+        let pool = Arc::new(Pool::new(Connector { dialer, tls, telemetry: Arc::clone(&self.telemetry) }));
         tokio::spawn(Pool::sweep(Arc::downgrade(&pool)));
         Ok(Made { of: origin, it: pool })
     }
@@ -189,6 +191,23 @@ impl Builder {
         }
         let (audit, writer) = Writer::start(&target)?;
         Ok((Made { of: target, it: Arc::new(audit) }, Some(writer)))
+    }
+}
+
+/// What a document says, ready to be put in force.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    /// Counts documents.
+    pub(crate) number: u64,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) secrets: Vec<Arc<SecretHandle>>,
+    pub(crate) credentials: Option<Credentials>,
+    pub(crate) base: Base,
+}
+
+impl Fresh {
+    pub(crate) fn generation(&self) -> Generation {
+        Generation::new(Arc::clone(&self.policy), self.secrets.clone(), &self.base)
     }
 }
 

@@ -14,13 +14,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::AuditStatus;
 use crate::listener::{Bound, serve_operators};
-use crate::reload::{ReloadError, Reloader};
+use crate::reload::{ReloadError, Reloader, Status};
+use crate::sync::{ManagedStatus, Standing};
 
 #[derive(Serialize)]
 struct StatusBody {
     mode: &'static str,
     generation: u64,
     applied_at: Timestamp,
+    last_reload: LastReload,
+    audit: AuditStatus,
+}
+
+#[derive(Serialize)]
+struct ManagedBody {
+    mode: &'static str,
+    #[serde(flatten)]
+    control: ManagedStatus,
     last_reload: LastReload,
     audit: AuditStatus,
 }
@@ -44,7 +54,8 @@ struct Done {
 
 /// Serves `/v1/reload` and `/v1/status` until the listener is closed.
 pub(crate) async fn serve(reloader: Reloader, bound: Bound, closed: CancellationToken) {
-    serve_operators(bound, closed, move |request| respond(reloader.clone(), request)).await;
+    let connections = reloader.plane().telemetry.metrics.connections.management.clone();
+    serve_operators(bound, closed, connections, move |request| respond(reloader.clone(), request)).await;
 }
 
 async fn respond(reloader: Reloader, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -59,10 +70,25 @@ async fn respond(reloader: Reloader, request: Request<Incoming>) -> Response<Ful
                 json(StatusCode::UNPROCESSABLE_ENTITY, &Error { error: &error.to_string() })
             }
         },
-        ("/v1/status", &Method::GET) => json(StatusCode::OK, &status(&reloader)),
+        ("/v1/status", &Method::GET) => match reloader.standing() {
+            None => json(StatusCode::OK, &status(&reloader)),
+            Some(standing) => json(StatusCode::OK, &managed_status(&reloader, standing)),
+        },
+        ("/v1/sync", method) if let Some(standing) = reloader.standing() => match *method {
+            Method::POST => {
+                standing.poke();
+                json(StatusCode::ACCEPTED, &Done { status: "accepted" })
+            }
+            _ => not_allowed("POST"),
+        },
         ("/v1/reload", _) => not_allowed("POST"),
         ("/v1/status", _) => not_allowed("GET"),
-        _ => json(StatusCode::NOT_FOUND, &Error { error: "there is POST /v1/reload and GET /v1/status" }),
+        _ => json(
+            StatusCode::NOT_FOUND,
+            &Error {
+                error: "there is POST /v1/reload, GET /v1/status, and POST /v1/sync where the policy comes from a control service",
+            },
+        ),
     }
 }
 
@@ -77,18 +103,34 @@ fn is_authorized(reloader: &Reloader, headers: &HeaderMap) -> bool {
 
 fn status(reloader: &Reloader) -> StatusBody {
     let status = reloader.status();
-    let timestamp = |time: SystemTime| Timestamp::try_from(time).unwrap_or_default();
     StatusBody {
         mode: "standalone",
         generation: status.generation,
         applied_at: timestamp(status.applied),
-        last_reload: LastReload {
-            at: timestamp(status.last_attempt),
-            status: if status.last_error.is_none() { "ok" } else { "failed" },
-            error: status.last_error.clone(),
-        },
+        last_reload: last_reload(&status),
         audit: reloader.audit(),
     }
+}
+
+fn managed_status(reloader: &Reloader, standing: &Standing) -> ManagedBody {
+    ManagedBody {
+        mode: "managed",
+        control: standing.status(),
+        last_reload: last_reload(&reloader.status()),
+        audit: reloader.audit(),
+    }
+}
+
+fn last_reload(status: &Status) -> LastReload {
+    LastReload {
+        at: timestamp(status.last_attempt),
+        status: if status.last_error.is_none() { "ok" } else { "failed" },
+        error: status.last_error.clone(),
+    }
+}
+
+fn timestamp(time: SystemTime) -> Timestamp {
+    Timestamp::try_from(time).unwrap_or_default()
 }
 
 fn not_allowed(allow: &'static str) -> Response<Full<Bytes>> {

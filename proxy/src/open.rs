@@ -17,6 +17,8 @@ use keyferry_config::policy::{
 use smallvec::SmallVec;
 use tokio_util::sync::CancellationToken;
 
+use crate::identity::Sandbox;
+
 /// All tunnels, and all connections on which requests in cleartext arrive.
 #[derive(Debug, Default)]
 pub(crate) struct OpenTunnels {
@@ -29,6 +31,8 @@ pub(crate) struct OpenTunnels {
 pub(crate) struct OpenTunnel {
     /// The CONNECT's target; a connection without one carries requests to anywhere.
     target: Option<(Host, u16)>,
+    /// Whose it is, where a sandbox proved it.
+    sandbox: Option<Arc<Sandbox>>,
     closed: CancellationToken,
     exchanges: Mutex<Vec<Weak<OpenExchange>>>,
 }
@@ -49,9 +53,14 @@ pub(crate) struct OpenExchange {
 
 impl OpenTunnels {
     /// Enters a tunnel, or with no target a connection that carries requests in cleartext.
-    pub(crate) fn register(&self, target: Option<(Host, u16)>) -> Arc<OpenTunnel> {
+    pub(crate) fn register(
+        &self,
+        target: Option<(Host, u16)>,
+        sandbox: Option<Arc<Sandbox>>,
+    ) -> Arc<OpenTunnel> {
         let tunnel = Arc::new(OpenTunnel {
             target,
+            sandbox,
             closed: CancellationToken::new(),
             exchanges: Mutex::new(Vec::new()),
         });
@@ -80,6 +89,17 @@ impl OpenTunnels {
             }
         }
         (closed, aborted)
+    }
+
+    /// Ends everything of a sandbox that has ended.
+    pub(crate) fn close_of(&self, sandbox: &Arc<Sandbox>) {
+        let tunnels: Vec<_> = lock(&self.tunnels).values().filter_map(Weak::upgrade).collect();
+        for tunnel in tunnels {
+            if tunnel.sandbox.as_ref().is_some_and(|of| Arc::ptr_eq(of, sandbox)) {
+                tunnel.open_exchanges().iter().for_each(|exchange| exchange.abort());
+                tunnel.closed.cancel();
+            }
+        }
     }
 }
 
@@ -118,8 +138,12 @@ impl OpenTunnel {
         exchange
     }
 
+    fn open_exchanges(&self) -> Vec<Arc<OpenExchange>> {
+        lock(&self.exchanges).iter().filter_map(Weak::upgrade).collect()
+    }
+
     fn judge_exchanges(&self, policy: &Arc<Policy>, scopes: &mut HashMap<Arc<Destination>, Scope>) -> usize {
-        let exchanges: Vec<_> = lock(&self.exchanges).iter().filter_map(Weak::upgrade).collect();
+        let exchanges = self.open_exchanges();
         let refused = exchanges.iter().filter(|exchange| {
             let scope = scopes
                 .entry(Arc::clone(&exchange.destination))

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use keyferry_config::policy::SHORTEST_REDACTED as SHORTEST;
 pub(crate) use live::{LiveRedactor, Redactors};
-pub(crate) use response::{Scan, narrow_request, scan_fields};
+pub(crate) use response::{Scan, narrow_request, scan_fields, scan_head};
 
 use crate::stream::{Caps, Decision, Patterns, Pieces, Replacer};
 
@@ -47,7 +47,7 @@ impl Redactor {
         Self::of(secrets.into_iter().map(|(label, value)| (label, value.expose())))
     }
 
-    fn of<'v>(values: impl Iterator<Item = (String, &'v str)>) -> Self {
+    pub(crate) fn of<'v>(values: impl Iterator<Item = (String, &'v str)>) -> Self {
         let mut known = HashMap::<String, u32>::new();
         let mut label_of = Vec::new();
         let mut texts: Vec<Zeroizing<Vec<u8>>> = Vec::new();
@@ -67,6 +67,11 @@ impl Redactor {
     /// Whether there is nothing to look for, so that responses may pass unread.
     pub(crate) fn is_empty(&self) -> bool {
         self.patterns.is_empty()
+    }
+
+    /// Whether `text` holds a value.
+    pub(crate) fn is_in(&self, text: &[u8]) -> bool {
+        self.patterns.find(text, 0).is_some()
     }
 
     /// The header value without secrets; `None` if it holds none.

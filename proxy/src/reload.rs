@@ -2,24 +2,29 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use keyferry_config::document::{Document, ListenAddr};
+use keyferry_config::document::{Action, Document, ListenAddr};
+use keyferry_dial::OwnListeners;
 use keyferry_source::{SecretValue, Sources};
 use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin;
 use crate::audit::{AuditStatus, RequestIds};
-use crate::data_plane::{DataPlane, Generation};
+use crate::data_plane::DataPlane;
 use crate::drain::Drain;
-use crate::generation::{Builder, variable};
+use crate::generation::{Builder, Fresh, variable};
+use crate::identity::{Identity, Who};
 use crate::listener::{self, Admission, Bound};
 use crate::management;
-use crate::open::OpenTunnels;
+use crate::principal::{Ended, Principal};
 use crate::start::{Configuration, Settings, StartError};
+use crate::sync::{self, Enforcer, FileSide, Standing};
+use crate::telemetry::Telemetry;
 
 /// Puts documents in force. Clones are handles to the same.
 #[derive(Clone, Debug)]
@@ -33,6 +38,8 @@ struct Shared {
     management_key: ArcSwapOption<SecretValue>,
     /// Held for the whole of a reload: one at a time.
     state: Mutex<State>,
+    /// What speaks to the control service of a managed proxy.
+    control: std::sync::Mutex<JoinSet<()>>,
 }
 
 #[derive(Debug)]
@@ -91,26 +98,52 @@ pub enum ReloadError {
 
 impl Reloader {
     pub(crate) async fn start(settings: Settings) -> Result<Self, StartError> {
-        let Settings { document, configuration, environment } = settings;
-        let mut builder = Builder::new(Sources::new(environment));
-        let (generation, candidate) = builder.build(&document).await?;
+        let Settings { document, configuration, environment, otlp, managed } = settings;
+        if managed.is_some() {
+            own_settings_only(&document)?;
+        } else if document.control_plane.is_some() {
+            tracing::warn!(
+                "control_plane is set, but no address and token of a control service are given: this file is the policy"
+            );
+        }
+        let own = OwnListeners::default();
+        let telemetry = Arc::new(Telemetry::start(otlp.as_ref(), &own)?);
+        let sources = Sources::new(environment);
+        let fetches = sources.fetch_counts();
+        let mut builder = Builder::new(sources, own, Arc::clone(&telemetry));
+        let (fresh, candidate) = builder.build(&document).await?;
         let management_key = management_key(&builder, &document).await?;
         let bound = bind_missing(&document, &HashMap::new())?;
         builder.commit(candidate);
 
         let now = SystemTime::now();
-        let status = Status {
-            generation: generation.policy.generation(),
-            applied: now,
-            last_attempt: now,
-            last_error: None,
+        let status = Status { generation: fresh.number, applied: now, last_attempt: now, last_error: None };
+        let (identity, nobody, standing) = match &managed {
+            None => {
+                let local = Principal::new("local", fresh.generation());
+                let who = Who::One(Arc::clone(&local), fresh.credentials.clone());
+                (Arc::new(Identity::new(who)), local, None)
+            }
+            Some(_) => {
+                let nobody = Enforcer::nobody(&fresh.base);
+                let identity = Arc::new(Identity::new(Who::One(Arc::clone(&nobody), None)));
+                let sources = Arc::clone(&builder.sources);
+                let file = file_side(&document, fresh);
+                let max_staleness = document.control_plane.clone().unwrap_or_default().max_staleness;
+                let enforcer =
+                    Enforcer::new(Arc::clone(&identity), Arc::clone(&nobody), sources, file, max_staleness);
+                (identity, nobody, Some(Arc::new(Standing::new(enforcer))))
+            }
         };
         let plane = Arc::new(DataPlane {
-            generation: ArcSwap::from_pointee(generation),
+            identity,
+            nobody,
+            control: standing,
             request_ids: RequestIds::new(),
-            open: OpenTunnels::default(),
             admission: Admission::default(),
             drain: Drain::default(),
+            telemetry,
+            fetches,
         });
         let state = State { builder, listeners: HashMap::new(), drain_timeout: document.proxy.drain_timeout };
         let shared = Shared {
@@ -119,13 +152,34 @@ impl Reloader {
             status: ArcSwap::from_pointee(status),
             management_key: ArcSwapOption::empty(),
             state: Mutex::new(state),
+            control: std::sync::Mutex::default(),
         };
         let reloader = Self(Arc::new(shared));
         let mut state = reloader.0.state.lock().await;
         reloader.0.management_key.store(management_key);
         reloader.listen(&mut state, &document, bound);
+        if let (Some(mut options), Some(standing)) = (managed, &reloader.0.plane.control) {
+            options.address = options.address.or_else(|| reachable(&state));
+            // A control service is verified as upstreams are.
+            let tls = Arc::clone(reloader.0.plane.nobody.generation.load().pool.connector().tls.http1_only());
+            let tasks =
+                sync::start(options, tls, &document.control_plane.clone().unwrap_or_default(), standing);
+            *reloader.0.control.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
+        }
         drop(state);
         Ok(reloader)
+    }
+
+    /// How a managed proxy stands with its control service.
+    pub(crate) fn standing(&self) -> Option<&Arc<Standing>> {
+        self.0.plane.control.as_ref()
+    }
+
+    /// Where sandboxes are served.
+    pub(crate) async fn tunnel_addresses(&self) -> Vec<SocketAddr> {
+        let state = self.0.state.lock().await;
+        let tunnels = state.listeners.iter().filter(|(listener, _)| matches!(listener, Listener::Tunnel(_)));
+        tunnels.map(|(_, open)| open.address).collect()
     }
 
     /// Reads the document again and puts it in force: policy, secrets, listeners, authority, limits, audit log. A document that is wrong,
@@ -137,9 +191,11 @@ impl Reloader {
         let mut state = self.0.state.lock().await;
         let reloaded = self.try_reload(&mut state).await;
         // Whoever moves logs away asks for a reload, whatever the document is like.
-        self.0.plane.generation.load().audit.look();
+        self.0.plane.nobody.generation.load().audit.look();
         let now = SystemTime::now();
         let before = self.0.status.load();
+        let reloads = &self.0.plane.telemetry.metrics.reloads;
+        if reloaded.is_ok() { &reloads.ok } else { &reloads.failed }.inc();
         let status = match &reloaded {
             Ok(reloaded) => {
                 tracing::info!(
@@ -159,13 +215,17 @@ impl Reloader {
         reloaded
     }
 
+    pub(crate) fn plane(&self) -> &DataPlane {
+        &self.0.plane
+    }
+
     pub(crate) fn status(&self) -> Arc<Status> {
         self.0.status.load_full()
     }
 
     /// How the audit log does.
     pub(crate) fn audit(&self) -> AuditStatus {
-        self.0.plane.generation.load().audit.status()
+        self.0.plane.nobody.generation.load().audit.status()
     }
 
     pub(crate) fn management_key(&self) -> Option<Arc<SecretValue>> {
@@ -178,17 +238,35 @@ impl Reloader {
         for error in state.builder.sources.refresh_all().await {
             tracing::warn!(%error, "a secret could not be read again");
         }
-        let (generation, candidate) = state.builder.build(&document).await?;
+        if self.0.plane.control.is_some() {
+            own_settings_only(&document)?;
+        }
+        let (fresh, candidate) = state.builder.build(&document).await?;
         let management_key = management_key(&state.builder, &document).await?;
         let bound = bind_missing(&document, &state.listeners)?;
 
         // Nothing can fail from here on.
         state.builder.commit(candidate);
         state.drain_timeout = document.proxy.drain_timeout;
-        let number = generation.policy.generation();
-        let policy = Arc::clone(&generation.policy);
-        let before: Arc<Generation> = self.0.plane.generation.swap(Arc::new(generation));
-        let (tunnels_closed, exchanges_aborted) = self.0.plane.open.judge_again(&policy);
+        let number = fresh.number;
+        let plane = &self.0.plane;
+        let before = plane.nobody.generation.load_full();
+        let ended = match &plane.control {
+            None => {
+                plane.nobody.put(fresh.generation());
+                if let Who::One(_, credentials) = &mut *plane.identity.change() {
+                    *credentials = fresh.credentials;
+                }
+                plane.nobody.judge_again()
+            }
+            Some(standing) => {
+                let max_staleness = document.control_plane.clone().unwrap_or_default().max_staleness;
+                let ended = standing.enforcer().rebase(file_side(&document, fresh), max_staleness);
+                standing.changed();
+                ended
+            }
+        };
+        let Ended { tunnels: tunnels_closed, exchanges: exchanges_aborted } = ended;
         self.0.management_key.store(management_key);
         self.listen(state, &document, bound);
         self.0.configuration.applied(&document);
@@ -217,7 +295,7 @@ impl Reloader {
                     plane.drain.spawn(listener::accept(Arc::clone(&plane), bound, closed.clone()));
                 }
                 Listener::Metrics(_) => {
-                    tokio::spawn(admin::serve(plane, bound, closed.clone()));
+                    tokio::spawn(admin::serve(self.clone(), bound, closed.clone()));
                 }
                 Listener::Management(_) => {
                     tokio::spawn(management::serve(self.clone(), bound, closed.clone()));
@@ -231,6 +309,7 @@ impl Reloader {
     /// Drains, writes what is left of the audit log, and ends every task.
     pub(crate) async fn finish(self, last_records: Duration) {
         let mut state = self.0.state.lock().await;
+        self.0.control.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
         self.0.plane.drain.drain(state.drain_timeout).await;
         for open in state.listeners.values() {
             open.closed.cancel();
@@ -242,6 +321,7 @@ impl Reloader {
             }
         });
         let _ = finished.await;
+        self.0.plane.telemetry.finish(last_records).await;
     }
 }
 
@@ -259,6 +339,34 @@ impl Listener {
             Self::Management(_) => "management.listen",
         }
     }
+}
+
+/// What the file of a managed proxy says for every principal.
+fn file_side(document: &Document, fresh: Fresh) -> FileSide {
+    FileSide {
+        base: fresh.base,
+        allowed_ports: document.proxy.allowed_ports.clone(),
+        credentials: fresh.credentials,
+    }
+}
+
+/// A policy in the file of a managed proxy would be one that nobody enforces.
+fn own_settings_only(document: &Document) -> Result<(), StartError> {
+    let key = if !document.transforms.is_empty() {
+        "transforms"
+    } else if document.default_action == Action::Allow {
+        "default_action"
+    } else {
+        return Ok(());
+    };
+    Err(StartError::PolicyInFile { key })
+}
+
+/// The address of a listener that others could reach, where there is one.
+fn reachable(state: &State) -> Option<String> {
+    let tunnels = state.listeners.iter().filter(|(listener, _)| matches!(listener, Listener::Tunnel(_)));
+    let mut addresses = tunnels.map(|(_, open)| open.address).filter(|at| !at.ip().is_unspecified());
+    addresses.next().map(|address| address.to_string())
 }
 
 fn listeners(document: &Document) -> Vec<Listener> {

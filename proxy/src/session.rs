@@ -16,10 +16,14 @@ use crate::audit::{Entry, Mode, Permit, Recorder, Target};
 use crate::body::ResponseBody;
 use crate::data_plane::{DataPlane, Generation, Protocol};
 use crate::guard::Fault;
+use crate::identity::Sandbox;
+use crate::metrics::Active;
 use crate::open::OpenTunnel;
+use crate::principal::Principal;
 use crate::redact::{LiveRedactor, Redactor};
 use crate::refusal;
 use crate::retry::SpareHeads;
+use crate::trace::{Context, TunnelTrace};
 use crate::upstream::{PoolKey, Slot};
 
 /// A connection, or a tunnel inside one.
@@ -27,7 +31,9 @@ use crate::upstream::{PoolKey, Slot};
 pub(crate) struct Session {
     pub(crate) plane: Arc<DataPlane>,
     pub(crate) remote: SocketAddr,
-    pub(crate) principal: Arc<str>,
+    pub(crate) principal: Arc<Principal>,
+    /// That proved who it is, if one did.
+    pub(crate) sandbox: Option<Arc<Sandbox>>,
 }
 
 /// A granted CONNECT. Its own record is written only if no request came through it.
@@ -39,6 +45,8 @@ pub(crate) struct Tunnel {
     pub(crate) target: Arc<str>,
     pub(crate) open: Arc<OpenTunnel>,
     record: Mutex<Option<Recorder>>,
+    trace: Option<TunnelTrace>,
+    _active: Active,
 }
 
 /// One destination with all that is needed to send requests to it; made once per tunnel.
@@ -49,7 +57,7 @@ pub(crate) struct Route {
     pub(crate) host_header: HeaderValue,
     /// The destination as `:authority` has it.
     pub(crate) authority: Authority,
-    pub(crate) principal: Arc<str>,
+    pub(crate) principal: Arc<Principal>,
     bound: ArcSwap<Bound>,
 }
 
@@ -73,6 +81,16 @@ pub(crate) struct Around<'a> {
 }
 
 impl Session {
+    /// Of whoever has not shown who it is.
+    pub(crate) fn of_nobody(plane: &Arc<DataPlane>, remote: SocketAddr) -> Self {
+        Self { plane: Arc::clone(plane), remote, principal: Arc::clone(&plane.nobody), sandbox: None }
+    }
+
+    /// Whether the sandbox has ended: asked once more when what it opens is entered where its end would look for it.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.sandbox.as_ref().is_some_and(|sandbox| sandbox.is_gone())
+    }
+
     /// A record for a request that has just arrived, or the refusal that it gets while none can be written.
     pub(crate) fn recorder(
         &self,
@@ -93,7 +111,7 @@ impl Session {
         route: Option<&Route>,
         around: Option<Around<'_>>,
     ) -> Response<ResponseBody> {
-        match self.begin(&self.plane.generation.load(), fault.method, around) {
+        match self.begin(&self.principal.generation.load(), fault.method, around) {
             Ok(mut recorder) => {
                 recorder.entry().client_protocol = Some(Protocol::H1);
                 if let Some(route) = route {
@@ -112,14 +130,17 @@ impl Session {
         around: Option<Around<'_>>,
     ) -> Result<Recorder, Refusal> {
         let reserved = around.and_then(|around| around.tunnel.reserved());
-        let Some(permit) = reserved.or_else(|| generation.audit.reserve()) else { return Err(audit_full()) };
+        let Some(permit) = reserved.or_else(|| generation.audit.reserve()) else {
+            self.plane.telemetry.metrics.unrecorded(Reason::AuditFull);
+            return Err(audit_full());
+        };
         let mut entry = self.entry(method, Mode::Plain);
         entry.generation = generation.policy.generation();
         if let Some(around) = around {
             entry.tunnel = Some(Arc::clone(&around.tunnel.target));
             entry.sni = around.sni.cloned();
         }
-        Ok(Recorder::new(entry, permit))
+        Ok(Recorder::new(entry, permit, Arc::clone(&self.plane.telemetry)))
     }
 
     fn entry(&self, method: Option<Method>, mode: Mode) -> Entry {
@@ -129,7 +150,8 @@ impl Session {
             duration: std::time::Duration::ZERO,
             message: Message::Request,
             action: Action::Allow,
-            principal: Arc::clone(&self.principal),
+            principal: Arc::clone(&self.principal.id),
+            sandbox: self.sandbox.as_ref().map(|sandbox| Arc::clone(&sandbox.id)),
             generation: 0,
             target: Target::Unknown,
             method,
@@ -151,16 +173,31 @@ impl Session {
             secrets: SmallVec::new(),
             foreign: None,
             redacted: 0,
+            trace_id: None,
         }
     }
 }
 
 impl Tunnel {
     /// A tunnel that was granted; `recorder` is the CONNECT's.
-    pub(crate) fn new(session: Session, host: Host, port: u16, recorder: Recorder) -> Box<Self> {
+    pub(crate) fn new(
+        session: Session,
+        host: Host,
+        port: u16,
+        recorder: Recorder,
+        client: Option<&Context>,
+    ) -> Box<Self> {
         let target = format!("{host}:{port}").into();
-        let open = session.plane.open.register(Some((host.clone(), port)));
-        Box::new(Self { session, host, port, target, open, record: Mutex::new(Some(recorder)) })
+        let trace = TunnelTrace::begin(&session.plane.telemetry, client, &target, &session.principal.id);
+        let open = session.principal.open.register(Some((host.clone(), port)), session.sandbox.clone());
+        let _active = session.plane.telemetry.metrics.tunnel();
+        let record = Mutex::new(Some(recorder));
+        Box::new(Self { session, host, port, target, open, record, trace, _active })
+    }
+
+    /// Its span, for the requests in it.
+    pub(crate) fn context(&self) -> Option<&Context> {
+        self.trace.as_ref().map(|trace| &trace.span.context)
     }
 
     /// The answer to a CONNECT that a policy no longer grants which came while it was judged.
@@ -189,24 +226,20 @@ impl Tunnel {
 }
 
 impl Route {
-    pub(crate) fn new(
-        generation: Arc<Generation>,
-        destination: Destination,
-        principal: Arc<str>,
-    ) -> Result<Self, Refusal> {
+    pub(crate) fn new(destination: Destination, principal: Arc<Principal>) -> Result<Self, Refusal> {
         let text = destination.authority();
         let bad = || Refusal::new(Reason::MalformedRequest, format!("{text} is not an authority"));
         let host_header = HeaderValue::try_from(&text).map_err(|_| bad())?;
         let authority = Authority::try_from(text.as_str()).map_err(|_| bad())?;
         let destination = Arc::new(destination);
-        let bound = ArcSwap::from_pointee(Bound::new(generation, &destination));
+        let bound = ArcSwap::from_pointee(Bound::new(principal.generation.load_full(), &destination));
         Ok(Self { destination, host_header, authority, principal, bound })
     }
 
     /// The route under the generation that is in force.
-    pub(crate) fn bound(&self, plane: &DataPlane) -> Arc<Bound> {
+    pub(crate) fn bound(&self) -> Arc<Bound> {
         let bound = self.bound.load_full();
-        let current = plane.generation.load();
+        let current = self.principal.generation.load();
         if Arc::ptr_eq(&bound.generation, &current) {
             return bound;
         }
@@ -229,7 +262,7 @@ impl Bound {
     /// The connections of the route; asked for only when the policy has allowed a request.
     pub(crate) fn slot(&self, route: &Route) -> &Arc<Slot> {
         self.slot.get_or_init(|| {
-            let (destination, principal) = (Arc::clone(&route.destination), Arc::clone(&route.principal));
+            let (destination, principal) = (Arc::clone(&route.destination), Arc::clone(&route.principal.id));
             self.generation.pool.slot(PoolKey { destination, principal })
         })
     }
@@ -240,8 +273,8 @@ impl Bound {
     }
 
     /// Whether no other generation has come into force.
-    pub(crate) fn is_current(&self, plane: &DataPlane) -> bool {
-        Arc::ptr_eq(&self.generation, &plane.generation.load())
+    pub(crate) fn is_current(&self, route: &Route) -> bool {
+        Arc::ptr_eq(&self.generation, &route.principal.generation.load())
     }
 
     fn new(generation: Arc<Generation>, destination: &Destination) -> Self {

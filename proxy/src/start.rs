@@ -10,7 +10,9 @@ use keyferry_config::policy::CompileError;
 use keyferry_source::{Environment, SourceError};
 
 use crate::audit::AuditError;
+use crate::otlp::{OtlpError, OtlpSettings};
 use crate::reload::Reloader;
+use crate::sync::ManagedOptions;
 use crate::tls::{AuthorityError, LeafError, UpstreamTlsError};
 
 /// How long the last audit records may take to be written.
@@ -37,6 +39,10 @@ pub struct Settings {
     pub configuration: Arc<dyn Configuration>,
     /// Where `env` sources are read.
     pub environment: Environment,
+    /// Where the policy comes from, if not from the document.
+    pub managed: Option<ManagedOptions>,
+    /// What is told to an OpenTelemetry collector; nothing, if absent. It stays as it is over reloads.
+    pub otlp: Option<OtlpSettings>,
 }
 
 /// Why a document is not put in force. A proxy never runs with a control missing.
@@ -57,6 +63,14 @@ pub enum StartError {
         "nothing to do: no listener is configured\n  hint: set proxy.tunnel_listen, for example \"127.0.0.1:3128\""
     )]
     NoListener,
+    /// The policy is a control service's to say.
+    #[error(
+        "{key}: the policy of this proxy comes from a control service, and what the file says of it would be ignored\n  hint: leave {key} out, or start without the address of a control service"
+    )]
+    PolicyInFile {
+        /// The key.
+        key: &'static str,
+    },
     /// The document does not compile.
     #[error(transparent)]
     Policy(#[from] CompileError),
@@ -80,6 +94,9 @@ pub enum StartError {
     /// The audit log cannot be written.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// Nothing can be told to the collector.
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
     /// A port is taken, or the address is not this machine's.
     #[error(
         "{key}: cannot listen on {address}: {source}\n  hint: is another process using the port? `ss -ltnp` tells which"
@@ -113,6 +130,19 @@ impl Proxy {
     /// Puts a new document in force, for whoever notices that there may be one.
     pub fn reloader(&self) -> Reloader {
         self.reloader.clone()
+    }
+
+    /// Where sandboxes are served: a port that was chosen by the system stands here.
+    pub async fn tunnel_addresses(&self) -> Vec<SocketAddr> {
+        self.reloader.tunnel_addresses().await
+    }
+
+    /// Completes once there is a policy: at once for a file's, and for a control service's when it was heard or what it said last
+    /// was found on disk.
+    pub async fn has_policy(&self) {
+        if let Some(standing) = self.reloader.standing() {
+            standing.in_force().await;
+        }
     }
 
     /// Serves until `shutdown` completes, then drains: idle connections close at once, busy ones within `proxy.drain_timeout`.

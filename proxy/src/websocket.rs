@@ -9,6 +9,8 @@ mod deflate;
 mod direction;
 mod extension;
 mod frame;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod handshake;
 mod relay;
 mod search;

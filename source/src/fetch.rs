@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use keyferry_config::document::{Source, SourceKind};
 use secrecy::{ExposeSecret, SecretString};
@@ -61,6 +62,29 @@ impl Fetch for FromSource {
     /// The environment of a process is what it was at its start.
     fn may_change(&self) -> bool {
         !matches!(self.source.kind, SourceKind::Env { .. })
+    }
+}
+
+/// A value that somebody brings.
+pub(crate) struct Brought {
+    pub(crate) name: String,
+    pub(crate) json_key: Option<String>,
+    pub(crate) value: Mutex<SecretString>,
+}
+
+impl Brought {
+    pub(crate) fn text(&self) -> Result<SecretString, SourceError> {
+        let whole = self.value.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match &self.json_key {
+            None => Ok(whole),
+            Some(key) => json_string(&whole, key, &self.name),
+        }
+    }
+}
+
+impl Fetch for Arc<Brought> {
+    fn fetch(&self) -> Fetching<'_> {
+        Box::pin(async { self.text() })
     }
 }
 

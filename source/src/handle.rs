@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::caching::{Caching, Expiry};
+use crate::counts::FetchCounts;
 use crate::error::SourceError;
 use crate::fetch::Fetch;
 use crate::value::SecretValue;
@@ -39,6 +40,7 @@ pub struct SecretHandle {
     fetch: Box<dyn Fetch>,
     caching: Caching,
     versions: Arc<AtomicU64>,
+    counts: Arc<FetchCounts>,
     kept: ArcSwapOption<Kept>,
     progress: Mutex<Progress>,
     live: Mutex<Vec<Live>>,
@@ -78,12 +80,14 @@ impl SecretHandle {
         fetch: Box<dyn Fetch>,
         caching: Caching,
         versions: Arc<AtomicU64>,
+        counts: Arc<FetchCounts>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             name,
             fetch,
             caching,
             versions,
+            counts,
             kept: ArcSwapOption::empty(),
             progress: Mutex::default(),
             live: Mutex::default(),
@@ -203,6 +207,12 @@ impl SecretHandle {
         self.landing(flight).await.is_ok_and(|value| value.version() != version)
     }
 
+    /// Takes a value that was brought, as if it had just been fetched.
+    pub(crate) fn bring(&self, value: Result<SecretString, SourceError>) {
+        // What it says of a failure, it says again to whoever asks.
+        let _ = self.settle(Instant::now(), value);
+    }
+
     fn refresh_in_background(&self, now: Instant) {
         let mut progress = self.progress();
         let waiting = progress
@@ -231,6 +241,7 @@ impl SecretHandle {
 
     /// Keeps what was fetched, and only then ends the flight: who finds none finds the value.
     fn settle(&self, started: Instant, fetched: Result<SecretString, SourceError>) -> Outcome {
+        self.counts.settled(fetched.is_ok());
         let outcome = fetched.map(|text| {
             // Also where nothing is kept for use: what is live is known for as long as it must not be shown.
             let before = self.live().pop();

@@ -8,6 +8,7 @@
 //! the value.
 
 mod caching;
+mod counts;
 mod environment;
 mod error;
 mod fetch;
@@ -15,9 +16,10 @@ mod handle;
 mod registry;
 mod value;
 
+pub use counts::FetchCounts;
 pub use environment::Environment;
 pub use error::SourceError;
 pub use fetch::MAX_FILE_BYTES;
 pub use handle::{FETCH_TIMEOUT, LIVE_AFTER_ROTATION, SecretHandle};
-pub use registry::Sources;
+pub use registry::{Delivered, Sources};
 pub use value::SecretValue;

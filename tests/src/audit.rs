@@ -1,7 +1,7 @@
 //! Audit records, and how to compare them.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 /// The records of finished requests in an audit file, one JSON document a line. Lines about the log itself are of other kinds,
@@ -45,17 +45,37 @@ pub fn normalised(record: &Value) -> Value {
     record
 }
 
-/// The ways in which a leaked value may be written: itself, percent-encoded, and in base64 at each
-/// of the three alignments (without the first and last characters, which depend on neighbours).
+/// The ways in which a leaked value may be written: itself; percent-encoded, as little and as much as may be; in hexadecimal; escaped
+/// for JSON; and in base64, standard and URL-safe, at each of the three alignments (without the first and last characters, which
+/// depend on neighbours).
 pub fn forms(secret: &str) -> Vec<String> {
-    let percent: String = secret.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    let base64 = (0..3).map(|offset| {
-        let padded = [vec![b' '; offset], secret.as_bytes().to_vec()].concat();
-        let encoded = STANDARD_NO_PAD.encode(padded);
-        let from = [0, 2, 3][offset];
-        encoded[from..encoded.len() - 1].to_owned()
+    let every = |format: fn(u8) -> String| secret.bytes().map(format).collect::<String>();
+    let hexadecimal = every(|byte| format!("{byte:02x}"));
+    let percent = every(|byte| format!("%{byte:02X}"));
+    let minimal = every(|byte| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
     });
-    [secret.to_owned(), percent].into_iter().chain(base64).collect()
+    let json = Value::from(secret).to_string();
+    let mut forms = vec![
+        secret.to_owned(),
+        percent.to_lowercase(),
+        percent,
+        minimal,
+        hexadecimal.to_uppercase(),
+        hexadecimal,
+        json.trim_matches('"').to_owned(),
+    ];
+    for offset in 0..3 {
+        let padded = [vec![b' '; offset], secret.as_bytes().to_vec()].concat();
+        for encoded in [STANDARD_NO_PAD.encode(&padded), URL_SAFE_NO_PAD.encode(&padded)] {
+            let from = [0, 2, 3][offset];
+            forms.push(encoded[from..encoded.len() - 1].to_owned());
+        }
+    }
+    forms.sort();
+    forms.dedup();
+    forms
 }
 
 /// Compares two JSON documents and shows both in full when they differ.

@@ -6,7 +6,9 @@
 pub mod audit;
 pub mod authority;
 pub mod clients;
+pub mod collector;
 pub mod dns;
+pub mod exposition;
 pub mod git_server;
 pub mod http1;
 pub mod http2;
@@ -19,6 +21,7 @@ pub mod proxy;
 pub mod raw_origin;
 pub mod sandbox;
 pub mod sealed_rows;
+pub mod soak;
 pub mod tunnel;
 
 /// How long anything in a test may take before the test says what it waited for.

@@ -173,6 +173,14 @@ impl Proxy {
         records.iter().map(audit::normalised).collect()
     }
 
+    /// The number of its process.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("a proxy that still runs")
+    }
+
     /// The most memory that it has used so far, in bytes.
     ///
     /// # Panics

@@ -105,7 +105,12 @@ async fn t29_fields_of_http2_that_mean_something_in_http1_never_leave() {
     let behind = [good[0], good[1], good[2], ("x", "y"), good[3]];
     assert_ne!(over_http2(&proxy, &authority, &behind, Some("body")).await, Outcome::Success);
 
-    let arrived: Vec<_> = origin.received().into_iter().map(|request| request.target).collect();
+    // A body that outgrows its length is seen after its head may have left; what follows it is the end of the connection.
+    let whole = origin
+        .received()
+        .into_iter()
+        .filter(|request| request.payload.as_ref().is_none_or(|payload| payload.complete));
+    let arrived: Vec<_> = whole.map(|request| request.target).collect();
     assert_eq!(arrived, ["/good"]);
 }
 

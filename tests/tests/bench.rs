@@ -185,7 +185,10 @@ async fn grpc_and_websocket_servers_serve_their_clients() {
     let (mut websocket, port) = serve(&outside, "websocket_server.py").await;
     let url = format!("wss://127.0.0.1:{port}/");
     let said = outside.python("websocket_client.py", [&url, "key"]).await.success();
-    assert_eq!(said, "5 same\n3 same\n300000 same\n7 same\nclosed 4001 as you wish\n");
+    assert_eq!(
+        said,
+        "permessage-deflate\n5 same\n3 same\n300000 same\n1000100 same\n7 same\nclosed 4001 as you wish\n"
+    );
     assert_eq!(websocket.line().await, "authorization Bearer key");
 }
 

@@ -153,8 +153,12 @@ fn every_test_in_the_table_of_threats_exists() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_audit_page_names_the_fields_of_a_record_and_no_others() {
     let proxy = Proxy::builder(KEYFERRY).allow(&[]).start().await;
-    let (_, answer) = tunnel::ask(&proxy, "unlisted.example:443").await;
-    assert_eq!(answer.status, 403);
+    let mut stream = tunnel::connect(&proxy).await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let request = format!(
+        "CONNECT unlisted.example:443 HTTP/1.1\r\nHost: unlisted.example:443\r\ntraceparent: {trace}\r\n\r\n"
+    );
+    assert_eq!(tunnel::exchange(&mut stream, request).await.status, 403);
     let records = proxy.stop().await.records();
     let audit = records[0]["audit"].as_object().expect("the request's fields");
 

@@ -1,20 +1,27 @@
 //! `keyferry proxy`.
 
+mod managed;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use keyferry_config::document::Document;
-use keyferry_proxy::{Configuration, Reloader, Settings, StartError};
+use keyferry_proxy::{Configuration, ManagedOptions, Reloader, Settings, StartError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::managed::Managed;
 use crate::configuration::{self, Leniency};
 use crate::environment;
 use crate::failure::Failure;
 use crate::log::Log;
+use crate::opentelemetry;
 use crate::watch::Watch;
 
 /// Run the proxy
+///
+/// With the address of a control service (--control) and a token of its own, the policy comes from there, for one principal or for
+/// the sandboxes of many; the configuration then says everything but the policy.
 ///
 /// Logs JSON lines on stderr. The configuration is read again when the file changes and on SIGHUP; one that is wrong changes nothing.
 /// SIGTERM and SIGINT end the proxy: idle tunnels close at once, the rest within proxy.drain_timeout.
@@ -30,10 +37,13 @@ pub(crate) struct Proxy {
     config: PathBuf,
     #[command(flatten)]
     leniency: Leniency,
+    #[command(flatten)]
+    managed: Managed,
 }
 
 impl Proxy {
     pub(crate) fn run(self) -> Result<(), Failure> {
+        let managed = self.managed.options(&self.config)?;
         let document = configuration::load(&self.config, &self.leniency)?;
         let file = Arc::new(File {
             path: self.config,
@@ -45,7 +55,7 @@ impl Proxy {
             .enable_all()
             .build()
             .map_err(|error| Failure::fatal(format!("the runtime cannot be started: {error}")))?
-            .block_on(serve(document, file))
+            .block_on(serve(document, file, managed))
     }
 }
 
@@ -56,12 +66,14 @@ fn raise_descriptor_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-async fn serve(document: Document, file: Arc<File>) -> Result<(), Failure> {
+async fn serve(document: Document, file: Arc<File>, managed: Option<ManagedOptions>) -> Result<(), Failure> {
     // Before the first listener opens: a signal in between must not kill half a proxy.
     let shutdown = Shutdown::listen()?;
     let hangup = listen(SignalKind::hangup())?;
     let watch = Watch::new(file.path.clone());
-    let settings = Settings { document, configuration: file, environment: environment::secrets() };
+    let otlp = opentelemetry::settings(&environment::variable).map_err(Failure::config)?;
+    let environment = environment::secrets();
+    let settings = Settings { document, configuration: file, environment, otlp, managed };
     let proxy = keyferry_proxy::Proxy::start(settings).await.map_err(start_failure)?;
     let reloads = tokio::spawn(reload(proxy.reloader(), hangup, watch));
     proxy.run_until(shutdown.requested()).await;
@@ -106,14 +118,16 @@ impl Configuration for File {
 /// What the configuration says is wrong, or what it names is not as it says: a script tells them apart by the exit code.
 fn start_failure(error: StartError) -> Failure {
     match error {
-        StartError::NoListener | StartError::Policy(_) | StartError::Unsupported { .. } => {
-            Failure::config(error)
-        }
+        StartError::NoListener
+        | StartError::Policy(_)
+        | StartError::PolicyInFile { .. }
+        | StartError::Unsupported { .. } => Failure::config(error),
         StartError::Authority(_)
         | StartError::Leaf(_)
         | StartError::UpstreamTls(_)
         | StartError::Control { .. }
         | StartError::Audit(_)
+        | StartError::Otlp(_)
         | StartError::Listen { .. } => Failure::fatal(error),
     }
 }

@@ -83,6 +83,7 @@ pub use transforms::{
     ProviderKind, ProviderType, Signature, SignedHeader, SigningField, SigningPart, SigningTemplate,
     Timestamp, TimestampFormat, Transform,
 };
+pub(crate) use unsupported::is_read;
 pub use unsupported::{Unsupported, unsupported};
 pub use upstream_proxy::UpstreamProxy;
 pub use url::ServiceUrl;

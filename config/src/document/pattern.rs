@@ -86,7 +86,8 @@ fn host_glob(name: &str) -> Result<(), BadPattern> {
             "write the labels in their xn-- form",
         ));
     }
-    glob(name)?;
+    // As it is matched: a range that runs forwards in mixed case may run backwards then.
+    glob(&name.to_ascii_lowercase())?;
     let after = name.rfind(['*', '?', '[', ']', '\\']).map_or(0, |last| last + 1);
     match name[after..].split_once('.') {
         Some((_, suffix)) if !suffix.is_empty() => name_like(suffix),

@@ -56,6 +56,8 @@ pub struct Proxy {
     /// How long requests may go on after the order to stop.
     #[serde(serialize_with = "duration::write")]
     pub drain_timeout: Duration,
+    /// Whether upstreams are told the trace that a request belongs to.
+    pub propagate_trace: bool,
 }
 
 impl Default for Proxy {
@@ -73,6 +75,7 @@ impl Default for Proxy {
             max_response_body_bytes: 0,
             upstream_response_header_timeout: Duration::from_secs(300),
             drain_timeout: Duration::from_secs(5),
+            propagate_trace: false,
         }
     }
 }
@@ -177,6 +180,9 @@ pub(super) struct Keys {
     #[serde(deserialize_with = "text")]
     #[schemars(extend("default" = "5s"))]
     drain_timeout: Field<GoDuration>,
+    /// Whether upstreams are sent `traceparent` and `tracestate`.
+    #[schemars(extend("default" = false))]
+    propagate_trace: Field<bool>,
 }
 
 impl Proxy {
@@ -209,6 +215,7 @@ impl Proxy {
             .unwrap_or(otherwise.upstream_response_header_timeout),
             drain_timeout: duration::at_least(keys.drain_timeout, &at.key("drain_timeout"), 0)
                 .unwrap_or(otherwise.drain_timeout),
+            propagate_trace: keys.propagate_trace.get().unwrap_or(otherwise.propagate_trace),
         }
     }
 }

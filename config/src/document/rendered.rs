@@ -144,7 +144,7 @@ mod tests {
         let [Transform::Secrets(secrets)] = loaded.document.transforms.as_slice() else {
             panic!("one block")
         };
-        let crate::document::SourceKind::ControlPlane { value } = &secrets.secrets[0].source.kind else {
+        let crate::document::SourceKind::ControlPlane { value, .. } = &secrets.secrets[0].source.kind else {
             panic!("a value")
         };
         assert_eq!(value.expose(), "${HOME} $${x} \u{7f}: - {");

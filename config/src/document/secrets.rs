@@ -21,6 +21,9 @@ pub struct Secrets {
 /// One credential.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SecretEntry {
+    /// What records call it; what its source is called, if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Where the value comes from.
     pub source: Source,
     /// The requests that may carry it; none, if empty.
@@ -137,6 +140,8 @@ impl Secrets {
 #[serde(default)]
 #[schemars(rename = "secret", deny_unknown_fields)]
 struct Keys {
+    /// What records call it; what its source is called, if absent.
+    name: Field<String>,
     /// Where the value comes from.
     #[serde(rename = "source")]
     #[schemars(with = "Option<source::Keys>")]
@@ -174,6 +179,7 @@ struct Keys {
 impl SecretEntry {
     fn read(at: &At<'_>) -> Option<Self> {
         let keys: Keys = at.decode()?;
+        let name = keys.name.clone().not_empty().get();
         let source = Source::read(&at.key("source"));
         let rules = Rule::read_list(&at.key("rules"));
         let (priority, on_unavailable) = (keys.priority.clone().get(), keys.on_unavailable.clone().get());
@@ -193,7 +199,7 @@ impl SecretEntry {
                     .warning("this secret goes to every host", "name the hosts that it is for");
             }
         }
-        if let Some(Source { kind: SourceKind::ControlPlane { value }, json_key: None, .. }) = &source
+        if let Some(Source { kind: SourceKind::ControlPlane { value, .. }, json_key: None, .. }) = &source
             && redact_responses
             && value.expose().len() < SHORTEST_REDACTED
         {
@@ -206,7 +212,12 @@ impl SecretEntry {
             None => false,
         };
         on_unavailable.check(require, at);
-        Some(Self { source: source?, rules, mode: mode?, priority, on_unavailable, redact_responses })
+        Some(Self { name, source: source?, rules, mode: mode?, priority, on_unavailable, redact_responses })
+    }
+
+    /// What operators call it: its name, or what its source is called.
+    pub fn display_name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.source.display_name())
     }
 }
 

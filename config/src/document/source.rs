@@ -78,6 +78,8 @@ pub enum SourceKind {
     ControlPlane {
         /// The value.
         value: InlineSecret,
+        /// Which secret it is the value of: a later value of the same is no other secret.
+        id: Option<String>,
     },
 }
 
@@ -148,7 +150,10 @@ impl Serialize for Source {
                 block.serialize_entry("path", path)?;
                 block.serialize_entry("kv_version", &kv_version.number())?;
             }
-            SourceKind::ControlPlane { value } => block.serialize_entry("value", value)?,
+            SourceKind::ControlPlane { value, id } => {
+                block.serialize_entry("value", value)?;
+                entry(&mut block, "id", id.as_ref())?;
+            }
         }
         entry(&mut block, "json_key", self.json_key.as_ref())?;
         entry(&mut block, "ttl", self.ttl.map(GoDuration).as_ref())?;
@@ -213,6 +218,8 @@ pub(super) struct Keys {
     kv_version: Field<u8>,
     /// control_plane: the value itself.
     value: Field<String>,
+    /// control_plane: which secret it is the value of.
+    id: Field<String>,
     /// token_broker, which iron-proxy no longer has.
     credential_id: Field<String>,
 }
@@ -253,7 +260,7 @@ impl Keys {
             "aws_ssm" => &["name", "region", "with_decryption", "ttl", "failure_ttl"],
             "1password" | "1password_connect" => &["secret_ref", "ttl", "failure_ttl"],
             "vault_kv" => &["mount", "path", "kv_version", "ttl", "failure_ttl"],
-            "control_plane" => &["value"],
+            "control_plane" => &["value", "id"],
             "token_broker" => {
                 at.key("type").error(
                     "iron-proxy itself no longer has the source `token_broker`",
@@ -315,7 +322,8 @@ impl Keys {
             }
             _ => {
                 let value = required(|keys| &mut keys.value, "value")?;
-                Some(SourceKind::ControlPlane { value: value.into() })
+                let id = std::mem::take(&mut self.id).not_empty().get();
+                Some(SourceKind::ControlPlane { value: value.into(), id })
             }
         }
     }

@@ -29,7 +29,8 @@ pub fn unsupported(document: &Document) -> Vec<Unsupported> {
         dns,
         metrics: _,
         management: _,
-        control_plane,
+        // How a managed proxy asks; whether one is managed is not the document's to say.
+        control_plane: _,
         mcp,
         mcp_gateway,
         postgres,
@@ -60,9 +61,6 @@ pub fn unsupported(document: &Document) -> Vec<Unsupported> {
     if let Some(key) = dns.server_key() {
         add(&format!("dns.{key}"), "iron-proxy's DNS server", NO_DNS_SERVER);
     }
-    if control_plane.is_some() {
-        add("control_plane", "iron-proxy's managed mode", LEAVE_OUT);
-    }
     if mcp.as_ref().is_some_and(|mcp| !mcp.servers.is_empty()) {
         add(
             "mcp",
@@ -88,6 +86,11 @@ pub fn unsupported(document: &Document) -> Vec<Unsupported> {
 const LEAVE_OUT: &str = "leave the block out";
 const TUNNEL_ONLY: &str = "clients reach the proxy through proxy.tunnel_listen (HTTPS_PROXY, HTTP_PROXY)";
 const NO_DNS_SERVER: &str = "write dns.enabled: false; sandboxes name the proxy in HTTPS_PROXY, and only dns.upstream_resolver is used";
+
+/// Whether a managed proxy of this version can have values from it: what is delivered needs no reading.
+pub(crate) fn is_read(source: &Source) -> bool {
+    matches!(source.kind, SourceKind::ControlPlane { .. }) || self::source("", source).is_none()
+}
 
 fn transform(path: &str, transform: &Transform) -> Vec<Unsupported> {
     match transform {

@@ -9,12 +9,16 @@ use super::host_index::{HostIndex, HostPattern};
 use super::placeholder::Placeholders;
 use super::rule::{CompiledRule, ExtraPorts, Purpose, RuleName, host_pattern};
 use super::secret::{Placement, Secret};
+use super::unsupported::UnsupportedUse;
+use super::verdict::Refusal;
 use crate::document::{Action, Allowlist, Document, Secrets, Transform};
 
 /// A compiled policy: immutable, shared by all requests of one generation.
 #[derive(Debug)]
 pub struct Policy {
     pub(super) generation: u64,
+    /// Refuses everything.
+    pub(super) closed: Option<Refusal>,
     pub(super) lists: Vec<RuleList>,
     pub(super) default_action: Action,
     pub(super) extra_ports: ExtraPorts,
@@ -30,6 +34,8 @@ pub struct Policy {
     pub(super) injected: Vec<u32>,
     /// The placeholders made by us, which are looked for in every body.
     pub(super) generated: Placeholders,
+    /// What it asks for and nobody can run.
+    pub(super) unsupported: Vec<UnsupportedUse>,
 }
 
 /// One `allowlist`. A request must pass each of them.
@@ -56,17 +62,9 @@ impl Policy {
     /// Compiles the transforms of `document`. A document that parsed compiles; the error is for one built by other means.
     pub fn compile(document: &Document, generation: u64) -> Result<Self, CompileError> {
         let mut policy = Self {
-            generation,
-            lists: Vec::new(),
             default_action: document.default_action,
             extra_ports: document.proxy.allowed_ports.as_ref().into(),
-            secrets: Vec::new(),
-            secret_index: HostIndex::default(),
-            secret_rules: Vec::new(),
-            placeholders: Placeholders::new(Vec::new()),
-            by_placeholder: Vec::new(),
-            injected: Vec::new(),
-            generated: Placeholders::new(Vec::new()),
+            ..Self::empty(generation)
         };
         let mut texts: Vec<Box<str>> = Vec::new();
         for (at, transform) in document.transforms.iter().enumerate() {
@@ -107,6 +105,29 @@ impl Policy {
         Ok(policy)
     }
 
+    /// A policy that refuses everything, for this reason.
+    pub fn closed(refusal: Refusal, generation: u64) -> Self {
+        Self { closed: Some(refusal), ..Self::empty(generation) }
+    }
+
+    fn empty(generation: u64) -> Self {
+        Self {
+            generation,
+            closed: None,
+            lists: Vec::new(),
+            default_action: Action::Deny,
+            extra_ports: None.into(),
+            secrets: Vec::new(),
+            secret_index: HostIndex::default(),
+            secret_rules: Vec::new(),
+            placeholders: Placeholders::new(Vec::new()),
+            by_placeholder: Vec::new(),
+            injected: Vec::new(),
+            generated: Placeholders::new(Vec::new()),
+            unsupported: Vec::new(),
+        }
+    }
+
     fn add_secrets(
         &mut self,
         secrets: &Secrets,
@@ -135,7 +156,7 @@ impl Policy {
                 self.secret_rules.push((secret, compiled));
             }
             self.secrets.push(Secret {
-                name: entry.source.display_name().into(),
+                name: entry.display_name().into(),
                 source: Arc::new(entry.source.clone()),
                 placement,
                 on_unavailable: entry.on_unavailable,
@@ -149,6 +170,12 @@ impl Policy {
     /// Which generation of the policy this is; audit records name it (invariant 11).
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// The same as a part of another generation.
+    #[must_use]
+    pub fn numbered(self, generation: u64) -> Self {
+        Self { generation, ..self }
     }
 
     /// A secret by its number in a plan.
@@ -210,7 +237,7 @@ impl RuleList {
     }
 }
 
-fn bad(path: &str, error: &dyn std::error::Error) -> CompileError {
+pub(super) fn bad(path: &str, error: &dyn std::error::Error) -> CompileError {
     CompileError { path: path.to_owned(), message: error.to_string() }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Translated to the `regex` crate, which is linear in its input (T80); `globset` knows only `/` as a separator.
 
+use std::str::Chars;
+
 use regex::bytes::{Regex, RegexBuilder};
 
 /// A compiled glob: `*` and `?` match anything but the separator, `[a-z]` and `[!a-z]` are classes, `\` escapes.
@@ -49,7 +51,7 @@ impl Glob {
                 '\\' => {
                     regex.push_str(&regex::escape(&chars.next().ok_or(GlobError::OpenEscape)?.to_string()));
                 }
-                '[' => push_class(&mut regex, &mut chars)?,
+                '[' => push_class(&mut regex, &mut chars, &separator)?,
                 literal => regex.push_str(&regex::escape(&literal.to_string())),
             }
         }
@@ -73,27 +75,36 @@ pub(super) fn is_literal(pattern: &str) -> bool {
     !pattern.contains(['*', '?', '[', '\\'])
 }
 
-fn push_class(regex: &mut String, chars: &mut std::str::Chars<'_>) -> Result<(), GlobError> {
-    let mut class = String::new();
-    let mut empty = true;
+/// Translates a class whose `[` has been read. Whatever it holds, it does not hold the separator: a wildcard stops there.
+fn push_class(regex: &mut String, chars: &mut Chars<'_>, separator: &str) -> Result<(), GlobError> {
+    let mut chars = chars.by_ref().peekable();
+    let negation = chars.next_if(|c| matches!(c, '^' | '!')).map_or("", |_| "^");
+    let mut members = String::new();
     loop {
-        match chars.next().ok_or(GlobError::OpenClass)? {
-            ']' if !empty => break,
-            '^' | '!' if class.is_empty() => class.push('^'),
-            '-' if !empty => {
-                class.push('-');
-            }
-            c => {
-                let c = if c == '\\' { chars.next().ok_or(GlobError::OpenClass)? } else { c };
-                class.push_str(&regex::escape(&c.to_string()));
-                empty = false;
+        let low = match chars.next().ok_or(GlobError::OpenClass)? {
+            ']' if !members.is_empty() => break,
+            c => member(c, &mut chars)?,
+        };
+        members.push_str(&low);
+        // A `-` before the end of the class is itself.
+        if chars.next_if_eq(&'-').is_some() {
+            match chars.next().ok_or(GlobError::OpenClass)? {
+                ']' => {
+                    members.push_str("\\-");
+                    break;
+                }
+                c => members.extend(["-", &member(c, &mut chars)?]),
             }
         }
     }
-    regex.push('[');
-    regex.push_str(&class);
-    regex.push(']');
+    regex.extend(["[[", negation, &members, "]--", separator, "]"]);
     Ok(())
+}
+
+/// One character of a class, escaped: what means something in a regex's class means itself here.
+fn member(c: char, rest: &mut impl Iterator<Item = char>) -> Result<String, GlobError> {
+    let c = if c == '\\' { rest.next().ok_or(GlobError::OpenClass)? } else { c };
+    Ok(regex::escape(&c.to_string()))
 }
 
 #[cfg(test)]
@@ -112,6 +123,11 @@ mod tests {
             ("api-?.example", '.', "api-.example", false),
             ("api-[0-9].example", '.', "api-7.example", true),
             ("api-[!0-9].example", '.', "api-7.example", false),
+            ("/a[!b]c", '/', "/a/c", false),
+            ("api[!0-9]x.example", '.', "api.x.example", false),
+            ("/[+--]", '/', "/,", true),
+            ("/[a-]", '/', "/-", true),
+            ("/[&&a]", '/', "/&", true),
             ("/a\\*b", '/', "/a*b", true),
             ("/a\\*b", '/', "/axb", false),
             ("/a.b", '/', "/axb", false),
@@ -126,5 +142,6 @@ mod tests {
         assert_eq!(Glob::new("[a", '/').unwrap_err(), GlobError::OpenClass);
         assert_eq!(Glob::new("a\\", '/').unwrap_err(), GlobError::OpenEscape);
         assert_eq!(Glob::new("[z-a]", '/').unwrap_err(), GlobError::Pattern);
+        assert_eq!(Glob::new("[a--]", '/').unwrap_err(), GlobError::Pattern);
     }
 }

@@ -20,6 +20,7 @@ mod rule;
 mod scope;
 mod secret;
 mod tunnel;
+mod unsupported;
 mod verdict;
 
 pub use basic::decode_basic;

@@ -71,6 +71,9 @@ reasons! {
     /// The value of a secret that would go into this request cannot be had.
     SecretUnavailable = 403 "secret_unavailable" "http_request_denied",
         "the operator's log names the source and the cause";
+    /// A transform applies to this request that this version has no engine for; without it the request would leave bare.
+    TransformUnsupported = 403 "transform_unsupported" "http_request_denied",
+        "`/v1/status` of the proxy names what it cannot run; run a version that can, or revoke the grant";
     /// A new policy no longer allows an exchange that was open, or took a secret away that it carried.
     PolicyChanged = 403 "policy_changed" "http_request_denied",
         "send the request again: it is judged by the policy that is in force now";
@@ -128,6 +131,15 @@ reasons! {
     /// The last policy is older than `max_staleness`.
     PolicyStale = 503 "policy_stale" "proxy_internal_response",
         "the control service cannot be reached";
+    /// The control service has not given this proxy a principal.
+    ProxyUnassigned = 503 "proxy_unassigned" "proxy_internal_response",
+        "assign a principal to the proxy";
+    /// The policy needs something that this version of the proxy cannot do.
+    PolicyIncompatible = 503 "policy_incompatible" "proxy_internal_response",
+        "the control service shows what the proxy lacks; run a newer version of it";
+    /// The control service no longer knows this proxy.
+    ProxyRevoked = 503 "proxy_revoked" "proxy_internal_response",
+        "create a proxy in the control service, and start this one with its token";
     /// A limit on connections or requests is reached.
     Overloaded = 503 "overloaded" "connection_limit_reached",
         "try again in a moment";
@@ -140,6 +152,11 @@ impl Reason {
     /// The reason with this code.
     pub fn of_code(code: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|reason| reason.code() == code)
+    }
+
+    /// Whether the upstream is at fault, or the way to it.
+    pub const fn is_upstreams(self) -> bool {
+        matches!(self.status(), 502 | 504)
     }
 
     /// Whether the policy refused (`reject` in the audit record) or something failed (`error`).

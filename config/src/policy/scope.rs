@@ -17,6 +17,7 @@ use super::placeholder::Found;
 use super::rule::CompiledRule;
 use super::secret::Replace;
 use super::tunnel::{denied, host_refused, port_refused};
+use super::unsupported::ScopedUse;
 use super::verdict::{HeaderSwap, Hit, Plan, Refusal, RequestHead, TargetPlace, TargetSwap, Verdict};
 use crate::document::{Action, Source};
 
@@ -35,6 +36,8 @@ pub struct Scope {
     /// Empty where no secret is bound.
     pub(super) credential_headers: Vec<HeaderName>,
     exempt: Vec<IpNet>,
+    /// What it asks for here and nobody can run; mostly nothing.
+    unsupported: Vec<ScopedUse>,
 }
 
 #[derive(Debug)]
@@ -72,7 +75,9 @@ impl Scope {
             .copied()
             .collect();
         let credential_headers = credential_headers(secrets.iter().map(|s| policy.secret(s.secret)));
-        Self { policy, destination, lists, secrets, path_denied, credential_headers, exempt }
+        let uses = policy.unsupported.iter();
+        let unsupported = uses.filter_map(|it| it.at(&destination, &policy.extra_ports)).collect();
+        Self { policy, destination, lists, secrets, path_denied, credential_headers, exempt, unsupported }
     }
 
     /// The policy that this is a part of.
@@ -100,9 +105,15 @@ impl Scope {
     }
 
     fn plan(&self, request: &RequestHead<'_>) -> Result<Plan, Refusal> {
+        if let Some(refusal) = &self.policy.closed {
+            return Err(refusal.clone());
+        }
         let path = self.path(request)?;
         let mut plan = Plan::default();
         self.judge(request, &path, &mut plan)?;
+        if let Some(missing) = self.unsupported.iter().find(|missing| missing.applies(request, &path)) {
+            return Err(missing.refusal(&self.destination.host));
+        }
         if self.policy.secrets.is_empty() {
             return Ok(plan);
         }

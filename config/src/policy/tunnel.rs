@@ -11,6 +11,9 @@ impl Policy {
     /// Judges `CONNECT host:port`: granted when an allow rule matches host and port, whatever its methods and paths, and no deny
     /// rule forbids all that the tunnel could carry. What flows inside is judged request by request.
     pub fn decide_tunnel(&self, host: &Host, port: u16) -> TunnelVerdict {
+        if let Some(refusal) = &self.closed {
+            return TunnelVerdict::Refuse(refusal.clone());
+        }
         let mut granted = None;
         for list in &self.lists {
             let hits = list.index.lookup(host);

@@ -90,6 +90,7 @@ fn request(audit: &Audit<'_>, out: &mut Vec<u8>) {
     let Audit {
         request_id,
         principal,
+        sandbox,
         generation,
         host,
         port,
@@ -109,11 +110,16 @@ fn request(audit: &Audit<'_>, out: &mut Vec<u8>) {
         remote_addr,
         client_protocol,
         upstream_protocol,
+        trace_id,
     } = audit;
     out.extend_from_slice(br#"{"request_id":""#);
     id(*request_id, out);
     out.extend_from_slice(br#"","principal":"#);
     string(principal, out);
+    if let Some(sandbox) = sandbox {
+        out.extend_from_slice(br#","sandbox":"#);
+        string(sandbox, out);
+    }
     out.extend_from_slice(br#","generation":"#);
     integer(*generation, out);
     out.extend_from_slice(br#","host":"#);
@@ -152,6 +158,10 @@ fn request(audit: &Audit<'_>, out: &mut Vec<u8>) {
     or_null(client_protocol.as_deref(), out, string);
     out.extend_from_slice(br#","upstream_protocol":"#);
     or_null(upstream_protocol.as_deref(), out, string);
+    if let Some(trace_id) = trace_id {
+        out.extend_from_slice(br#","trace_id":"#);
+        string(trace_id, out);
+    }
     out.push(b'}');
 }
 

@@ -78,16 +78,17 @@ fn request() -> impl Strategy<Value = Audit<'static>> {
     let numbers = (any::<[u64; 5]>(), any::<Option<u16>>(), any::<Option<u16>>(), duration(), action);
     let addresses = (any::<Option<SocketAddr>>(), any::<SocketAddr>());
     let texts = [(); 5].map(|()| text());
-    let optionals = [(); 6].map(|()| optional());
+    let optionals = [(); 7].map(|()| optional());
     (numbers, addresses, texts, optionals).prop_map(
         |(
             ([process, number, generation, bytes_in, bytes_out], port, status_code, duration_ms, action),
             (upstream_addr, remote_addr),
             [principal, host, method, path, mode],
-            [scheme, sni, reason, rule, client_protocol, upstream_protocol],
+            [scheme, sni, reason, rule, client_protocol, upstream_protocol, trace_id, sandbox],
         )| Audit {
             request_id: RequestId { process, number },
             principal,
+            sandbox,
             generation,
             host,
             port,
@@ -107,6 +108,7 @@ fn request() -> impl Strategy<Value = Audit<'static>> {
             remote_addr,
             client_protocol,
             upstream_protocol,
+            trace_id,
         },
     )
 }
@@ -168,6 +170,7 @@ fn what_a_record_looks_like() {
         audit: Audit {
             request_id: RequestId { process: 0x01a2_0354_4cd0_73b7, number: 6 },
             principal: "local".into(),
+            sandbox: None,
             generation: 1,
             host: "api.example".into(),
             port: Some(443),
@@ -187,6 +190,7 @@ fn what_a_record_looks_like() {
             remote_addr: "[::1]:50812".parse().unwrap(),
             client_protocol: Some("h2".into()),
             upstream_protocol: Some("h1".into()),
+            trace_id: None,
         },
         tunnel: Some(Tunnel { target: "api.example:443".into() }),
         rejected_by: None,

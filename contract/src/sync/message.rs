@@ -17,6 +17,9 @@ pub enum Message {
     Begin {
         /// Whether it adds to what the proxy holds, or is all there is.
         reach: Reach,
+        /// Whom the proxy serves. Said and not guessed: a shared proxy without a sandbox must not take its only policy for
+        /// everybody's.
+        serves: Serves,
     },
     /// A policy is now this.
     Policy(PolicyOf),
@@ -49,6 +52,16 @@ pub enum Reach {
     Everything,
     /// What is not named stays.
     Changes,
+}
+
+/// Whom a proxy serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Serves {
+    /// One principal, whoever connects.
+    Dedicated,
+    /// Whoever a sandbox proves to be.
+    Shared,
 }
 
 /// The policy of a principal, or of a channel with a requesting user.

@@ -13,7 +13,7 @@ mod tree;
 
 pub use capability::Capability;
 pub use generation::{Generation, GenerationError};
-pub use message::{Applied, Message, PolicyOf, Reach, SandboxIdentity, Transport};
+pub use message::{Applied, Message, PolicyOf, Reach, SandboxIdentity, Serves, Transport};
 pub use policy::Policy;
 pub use poll::{Payload, Request, Response, Status};
 pub use tree::{REDACTED, Tree};

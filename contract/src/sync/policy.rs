@@ -1,6 +1,7 @@
 //! What one principal may do, as it is delivered.
 
 use jiff::Timestamp;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::tree::Tree;
@@ -25,6 +26,8 @@ const OURS: [&str; 3] = ["id", "name", "not_after"];
 
 impl Policy {
     /// The document that a proxy compiles at `now`: what has ended is left out, so that an expiry holds also while control is away.
+    ///
+    /// A delivered value keeps its secret's identity beside it (`source.id`), so that a new value is not another secret.
     pub fn document(&self, now: Timestamp) -> Tree {
         let transform = |name: &str, key: &str, list: Vec<Tree>| {
             Tree::map([("name", Tree::text(name)), ("config", Tree::map([(key, Tree::List(list))]))])
@@ -34,7 +37,7 @@ impl Policy {
         };
         let mut transforms = vec![
             transform("allowlist", "rules", plain(&self.rules)),
-            transform("secrets", "secrets", plain(&self.secrets)),
+            transform("secrets", "secrets", self.live_secrets(now).map(secret).collect()),
         ];
         for entry in self.transforms.iter().filter(|entry| lives(entry, now)) {
             // The name of a transform is the language's own key.
@@ -43,6 +46,21 @@ impl Policy {
             transforms.push(entry);
         }
         Tree::map([("transforms", Tree::List(transforms))])
+    }
+
+    /// The delivered values of [`Policy::document`], each with the `source.id` that it has there.
+    pub fn values(&self, now: Timestamp) -> Vec<(String, SecretString)> {
+        let value = |entry: &Tree| match entry.get("source")?.get("value")? {
+            Tree::Secret(value) => Some((identity(entry), value.clone())),
+            Tree::Null | Tree::Bool(_) | Tree::Number(_) | Tree::Text(_) | Tree::List(_) | Tree::Map(_) => {
+                None
+            }
+        };
+        self.live_secrets(now).filter_map(value).collect()
+    }
+
+    fn live_secrets(&self, now: Timestamp) -> impl Iterator<Item = &Tree> {
+        self.secrets.iter().filter(move |entry| lives(entry, now))
     }
 
     /// When the next entry ends after `now`, and the document is another one.
@@ -84,6 +102,29 @@ fn bundled(transform: &mut Tree, now: Timestamp) {
     if let Some(mut config) = transform.remove("config") {
         config.set("tokens", live);
         transform.set("config", config);
+    }
+}
+
+/// An entry of `secrets` as the language has it, with a name and with the identity of what is delivered.
+fn secret(entry: &Tree) -> Tree {
+    let mut plain = stripped(entry, &["id", "not_after"]);
+    if let (None, Some(id)) = (entry.get("name"), entry.get("id")) {
+        plain.set("name", id.clone());
+    }
+    if let Some(mut source) = plain.remove("source") {
+        if let Some(Tree::Secret(_)) = source.get("value") {
+            source.set("id", Tree::Text(identity(entry)));
+        }
+        plain.set("source", source);
+    }
+    plain
+}
+
+/// Which secret an entry is of. Where nobody says, it is what is written about it but for the value.
+fn identity(entry: &Tree) -> String {
+    match entry.get("id").and_then(Tree::as_text) {
+        Some(id) => id.to_owned(),
+        None => serde_json::to_string(entry).unwrap_or_default(),
     }
 }
 

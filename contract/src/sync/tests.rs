@@ -58,13 +58,20 @@ fn a_document_holds_what_has_not_ended_and_only_the_languages_own_keys() {
         json!({ "transforms": [
             { "name": "allowlist", "config": { "rules": [{ "host": "api.vendor.test" }] } },
             { "name": "secrets", "config": { "secrets": [{
-                "source": { "type": "control_plane", "value": "[redacted]" },
+                "name": "vendor",
+                "source": { "type": "control_plane", "value": "[redacted]", "id": "ssr_1" },
                 "replace": { "proxy_value": "PH_VENDOR" },
                 "rules": [{ "host": "api.vendor.test" }],
             }] } },
             { "name": "oauth_token", "config": { "tokens": [{ "header": "A" }] } },
         ] })
     );
+    let values: Vec<_> = policy()
+        .values(now)
+        .into_iter()
+        .map(|(id, value)| (id, secrecy::ExposeSecret::expose_secret(&value).to_owned()))
+        .collect();
+    assert_eq!(values, [("ssr_1".to_owned(), "l\"ive\u{7f}\n\u{1}".to_owned())]);
     assert_eq!(policy().next_expiry(now), "2027-01-01T00:00:00Z".parse().ok());
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use keyferry_contract::sync::{
-    Capability, Generation, Message, Policy, PolicyOf, Reach, SandboxIdentity, Status, Transport,
+    Capability, Generation, Message, Policy, PolicyOf, Reach, SandboxIdentity, Serves, Status, Transport,
 };
 use keyferry_store::{Row, Statement, StoreError, sql};
 use tokio::sync::watch;
@@ -186,7 +186,7 @@ impl Feed {
         if known {
             return Ok(());
         }
-        messages.push(Message::Begin { reach: Reach::Everything });
+        messages.push(Message::Begin { reach: Reach::Everything, serves: Serves::Dedicated });
         messages.push(Message::Policy(of));
         Ok(())
     }
@@ -208,7 +208,7 @@ impl Feed {
         };
         // A connection that goes on from a state elsewhere knows what it holds; what is told here is added to that.
         let reach = if everything { Reach::Everything } else { Reach::Changes };
-        messages.push(Message::Begin { reach });
+        messages.push(Message::Begin { reach, serves: Serves::Shared });
         if everything {
             self.told.policies.clear();
             self.told.sandboxes.clear();

@@ -19,6 +19,8 @@ use smallvec::SmallVec;
 use super::Permit;
 use crate::data_plane::Protocol;
 use crate::open::OpenExchange;
+use crate::telemetry::Telemetry;
+use crate::trace::{Begun, Trace, TraceId};
 
 /// Everything that a record says, in the form in which it is cheap to gather; the writer makes the record of it.
 #[derive(Debug, Clone)]
@@ -29,6 +31,7 @@ pub(crate) struct Entry {
     pub(crate) message: Message,
     pub(crate) action: Action,
     pub(crate) principal: Arc<str>,
+    pub(crate) sandbox: Option<Arc<str>>,
     pub(crate) generation: u64,
     pub(crate) target: Target,
     /// None where it could not be read.
@@ -54,6 +57,7 @@ pub(crate) struct Entry {
     pub(crate) foreign: Option<Arc<Foreign>>,
     /// How often a value was taken out of the response.
     pub(crate) redacted: u64,
+    pub(crate) trace_id: Option<TraceId>,
 }
 
 /// What a request was for, as far as it could be read.
@@ -170,12 +174,18 @@ pub(crate) struct Recorder {
     open: Option<Arc<OpenExchange>>,
     policy: Option<Arc<Policy>>,
     finished: bool,
+    telemetry: Arc<Telemetry>,
+    under_way: bool,
+    trace: Option<Box<Trace>>,
 }
 
 impl Recorder {
-    pub(crate) fn new(entry: Entry, permit: Permit) -> Self {
+    pub(crate) fn new(entry: Entry, permit: Permit, telemetry: Arc<Telemetry>) -> Self {
         Self {
             entry: Some((entry, permit)),
+            telemetry,
+            under_way: false,
+            trace: None,
             started: Instant::now(),
             request_body: None,
             open: None,
@@ -186,6 +196,33 @@ impl Recorder {
 
     pub(crate) fn entry(&mut self) -> &mut Entry {
         &mut self.entry.as_mut().expect("only drop takes the entry").0
+    }
+
+    /// When its request arrived.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    pub(crate) fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    /// It belongs to this trace.
+    pub(crate) fn traced(&mut self, begun: Begun) {
+        self.entry().trace_id = begun.id;
+        self.trace = begun.trace;
+    }
+
+    /// Its span, where it will be told.
+    pub(crate) fn trace(&mut self) -> Option<&mut Trace> {
+        self.trace.as_deref_mut()
+    }
+
+    /// It is a request that goes somewhere, and counts as active until it ends; a CONNECT does not.
+    pub(crate) fn under_way(&mut self) {
+        if !std::mem::replace(&mut self.under_way, true) {
+            self.telemetry.metrics.requests_active.inc();
+        }
     }
 
     /// It was allowed by `policy`: from here on a new one may end it.
@@ -256,14 +293,18 @@ impl Recorder {
         let mut open = self.entry().clone();
         open.message = Message::RequestOpen;
         open.duration = elapsed;
-        if let Some(permit) = audit.reserve() {
-            permit.send(open);
+        match audit.reserve() {
+            Some(permit) => permit.send(open),
+            None => self.telemetry.metrics.audit_dropped.inc(),
         }
     }
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
+        if self.under_way {
+            self.telemetry.metrics.requests_active.dec();
+        }
         let Some((mut entry, permit)) = self.entry.take() else { return };
         entry.duration = self.started.elapsed();
         if let Some(flow) = &self.request_body {
@@ -291,6 +332,7 @@ impl Drop for Recorder {
             // Whatever was answered, nobody read it.
             (entry.reason, entry.status) = (None, None);
         }
+        self.telemetry.ended(&entry, self.trace.take());
         permit.send(entry);
     }
 }
@@ -330,6 +372,7 @@ impl Entry {
             audit: Audit {
                 request_id: self.id,
                 principal: (&*self.principal).into(),
+                sandbox: self.sandbox.as_deref().map(Cow::Borrowed),
                 generation: self.generation,
                 host,
                 port,
@@ -349,6 +392,7 @@ impl Entry {
                 remote_addr: self.remote,
                 client_protocol: self.client_protocol.map(|protocol| protocol.as_str().into()),
                 upstream_protocol: self.upstream.map(|(_, protocol)| protocol.as_str().into()),
+                trace_id: self.trace_id.map(|id| id.to_string().into()),
             },
             tunnel: self.tunnel.as_deref().map(|target| Tunnel { target: target.into() }),
             rejected_by: self.rejected_by().map(Cow::Borrowed),
@@ -364,7 +408,7 @@ impl Entry {
         use Reason::{
             AddressDenied, BodyTooLarge, CodingNotSwappable, ForeignCredential, HostNotAllowed,
             MethodNotAllowed, PathNotAllowed, PlaceholderMisdirected, PlaceholderMissing, PortNotAllowed,
-            SecretUnavailable,
+            SecretUnavailable, TransformUnsupported,
         };
         match self.reason? {
             HostNotAllowed | PortNotAllowed | MethodNotAllowed | PathNotAllowed | AddressDenied => {
@@ -374,6 +418,7 @@ impl Entry {
             | PlaceholderMissing
             | ForeignCredential
             | SecretUnavailable
+            | TransformUnsupported
             | BodyTooLarge
             | CodingNotSwappable => Some("secrets"),
             _ => None,

@@ -35,6 +35,8 @@ pub(super) struct Health {
     pub(super) failing: AtomicBool,
     /// The file cannot give way to a new one.
     pub(super) stuck: AtomicBool,
+    /// How often the sink began to fail.
+    pub(super) stalls: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) dropped: AtomicU64,
     /// Of those dropped, the ones that the log says are missing.
@@ -49,6 +51,10 @@ pub(super) struct Health {
 pub(crate) struct AuditStatus {
     /// Requests that are open or not written yet.
     pub(crate) queued: usize,
+    /// For how many there is room.
+    pub(crate) capacity: usize,
+    /// How often the sink began to fail.
+    pub(crate) stalls: u64,
     /// Requests refused for lack of room.
     pub(crate) refused: u64,
     /// Records left out for lack of room.
@@ -134,6 +140,8 @@ impl Audit {
     pub(crate) fn status(&self) -> AuditStatus {
         AuditStatus {
             queued: self.queue.max_capacity() - self.queue.capacity(),
+            capacity: self.queue.max_capacity(),
+            stalls: self.health.stalls.load(Ordering::Relaxed),
             refused: self.health.refused.load(Ordering::Relaxed),
             dropped: self.health.dropped.load(Ordering::Relaxed),
             rotation_failures: self.health.rotation_failures.load(Ordering::Relaxed),

@@ -8,11 +8,15 @@ use std::time::{Duration, SystemTime};
 use keyferry_config::document::{self, OnFull, Rotate};
 use keyferry_contract::audit::{Action, Event, EventKind, Line, Message};
 use keyferry_contract::chain::{Head, LogLine, Options, Place, Report, verify};
+use keyferry_dial::OwnListeners;
+use serde_json::{Value, json};
 use smallvec::SmallVec;
 
 use super::file::LogFile;
 use super::sink::Sink;
 use super::*;
+use crate::drain::Drain;
+use crate::telemetry::Telemetry;
 
 fn entry(number: u64) -> Entry {
     let ids = RequestIds::new();
@@ -23,6 +27,7 @@ fn entry(number: u64) -> Entry {
         message: Message::Request,
         action: Action::Allow,
         principal: "local".into(),
+        sandbox: None,
         generation: 1,
         target: Target::Unknown,
         method: None,
@@ -42,6 +47,7 @@ fn entry(number: u64) -> Entry {
         tunnel: None,
         secrets: SmallVec::new(),
         redacted: 0,
+        trace_id: None,
         retried: false,
         foreign: None,
     }
@@ -343,4 +349,42 @@ fn t86_a_log_that_samples_says_how_many_are_missing() {
         })
         .collect();
     assert_eq!(dropped, [5]);
+}
+
+/// What holds a request's recorder is its connection's task, so this is how a fault of ours ends.
+#[tokio::test]
+async fn t89_a_panic_ends_its_connection_alone_and_its_request_is_recorded_as_a_failure() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("audit.jsonl");
+    let (audit, writer) = Writer::start(&AuditTarget::File(path.clone())).expect("a log");
+    let telemetry = Arc::new(Telemetry::start(None, &OwnListeners::default()).expect("nobody to tell"));
+    let drain = Drain::default();
+    let recorder =
+        || Recorder::new(entry(1), audit.reserve().expect("an empty queue"), Arc::clone(&telemetry));
+
+    let (mut failing, mut other) = (recorder(), recorder());
+    failing.entry().status = None;
+    drain.spawn(async move {
+        let _recorder = failing;
+        panic!("a mistake of ours");
+    });
+    drain.spawn(async move {
+        tokio::task::yield_now().await;
+        other.entry().status = Some(204);
+    });
+    drain.drain(Duration::from_secs(10)).await;
+    drop(audit);
+    tokio::task::spawn_blocking(move || writer.finish(Duration::from_secs(10))).await.expect("written");
+
+    let text = fs::read_to_string(path).expect("a log");
+    let said: Vec<_> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|line| line["msg"] == "request")
+        .map(|record| json!([record["audit"]["action"], record["audit"]["status_code"], record["error"]]))
+        .collect();
+    assert_eq!(
+        said,
+        [json!(["error", null, "the proxy failed on this request"]), json!(["client_cancel", 204, null])]
+    );
 }

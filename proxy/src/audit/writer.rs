@@ -131,6 +131,7 @@ fn write_or_wait(sink: &mut Sink, mut lines: &[u8], health: &Health) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => {
                 if !health.failing.swap(true, Ordering::Relaxed) {
+                    health.stalls.fetch_add(1, Ordering::Relaxed);
                     tracing::error!(%error, "the audit sink cannot be written; audit.on_full says what becomes of requests once its queue is full");
                 }
             }

@@ -1,6 +1,6 @@
 //! Follows the body behind a head, so that the guard and the parser agree on every byte (T23, T25).
 
-use super::head::{Framing, IS_VALUE};
+use super::head::{Framing, IS_TOKEN, IS_VALUE, MAX_FIELDS};
 
 /// Where in a body the next byte stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub(super) enum Body {
     /// So many bytes are left.
     Length(u64),
     /// Inside chunked coding (RFC 9112 section 7.1).
-    Chunked { at: Chunk, overhead: u32 },
+    Chunked { at: Chunk, overhead: u32, trailers: usize },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,17 +28,16 @@ pub(super) enum Chunk {
     },
     DataCr,
     DataLf,
-    /// In a trailer field; `empty`: at its first byte.
-    Trailer {
-        empty: bool,
-    },
-    TrailerLf {
-        last: bool,
-    },
+    /// At the first byte of a trailer field, or of the line that ends the body.
+    Trailer,
+    TrailerName,
+    TrailerValue,
+    TrailerLf,
+    EndLf,
     End,
 }
 
-/// The bytes of extensions and trailers that one body may have.
+/// The bytes of extensions and trailers that one body may have: no more than hyper reads of either.
 const MAX_OVERHEAD: u32 = 16 * 1024;
 
 impl Body {
@@ -47,7 +46,7 @@ impl Body {
         match framing {
             Framing::None => None,
             Framing::Length(length) => Some(Self::Length(length)),
-            Framing::Chunked => Some(Self::Chunked { at: START, overhead: 0 }),
+            Framing::Chunked => Some(Self::Chunked { at: START, overhead: 0, trailers: 0 }),
         }
     }
 
@@ -64,7 +63,7 @@ impl Body {
                 *left -= taken as u64;
                 Ok(taken)
             }
-            Self::Chunked { at, overhead } => {
+            Self::Chunked { at, overhead, trailers } => {
                 let mut taken = 0;
                 while taken < bytes.len() && *at != Chunk::End {
                     if let Chunk::Data { left } = at {
@@ -77,10 +76,16 @@ impl Body {
                         }
                         continue;
                     }
-                    if matches!(at, Chunk::Extension { .. } | Chunk::Trailer { .. }) {
+                    if at.is_overhead() {
                         *overhead += 1;
-                        if *overhead > MAX_OVERHEAD {
+                        if *overhead >= MAX_OVERHEAD {
                             return Err("the extensions and trailers of a chunked body are too long");
+                        }
+                    }
+                    if *at == Chunk::TrailerLf {
+                        *trailers += 1;
+                        if *trailers > MAX_FIELDS {
+                            return Err("a chunked body has too many trailer fields");
                         }
                     }
                     *at = at.next(bytes[taken])?;
@@ -95,6 +100,24 @@ impl Body {
 const START: Chunk = Chunk::Size { size: 0, digits: 0 };
 
 impl Chunk {
+    /// Whether the next byte is neither data nor a chunk's size.
+    fn is_overhead(self) -> bool {
+        match self {
+            Self::Extension { .. }
+            | Self::Trailer
+            | Self::TrailerName
+            | Self::TrailerValue
+            | Self::TrailerLf
+            | Self::EndLf => true,
+            Self::Size { .. }
+            | Self::SizeLf { .. }
+            | Self::Data { .. }
+            | Self::DataCr
+            | Self::DataLf
+            | Self::End => false,
+        }
+    }
+
     fn next(self, byte: u8) -> Result<Self, &'static str> {
         match (self, byte) {
             (Self::Size { size, digits }, _) if byte.is_ascii_hexdigit() => {
@@ -110,19 +133,23 @@ impl Chunk {
             (Self::Size { .. }, _) => Err("a chunk size is not a hexadecimal number"),
             (Self::Extension { size }, _) if IS_VALUE[byte as usize] => Ok(Self::Extension { size }),
             (Self::Extension { .. }, _) => Err("a chunk extension holds a control character"),
-            (Self::SizeLf { size: 0 }, b'\n') => Ok(Self::Trailer { empty: true }),
+            (Self::SizeLf { size: 0 }, b'\n') => Ok(Self::Trailer),
             (Self::SizeLf { size }, b'\n') => Ok(Self::Data { left: size }),
             (Self::DataCr, b'\r') => Ok(Self::DataLf),
             (Self::DataLf, b'\n') => Ok(START),
-            (Self::Trailer { empty: true }, b' ' | b'\t') => {
-                Err("a trailer field is continued on a second line")
+            (Self::Trailer, b' ' | b'\t') => Err("a trailer field is continued on a second line"),
+            (Self::Trailer, b'\r') => Ok(Self::EndLf),
+            (Self::Trailer | Self::TrailerName, _) if IS_TOKEN[byte as usize] => Ok(Self::TrailerName),
+            (Self::TrailerName, b':') => Ok(Self::TrailerValue),
+            (Self::Trailer | Self::TrailerName, _) => {
+                Err("a trailer field has no name, or something stands between name and colon")
             }
-            (Self::Trailer { empty }, b'\r') => Ok(Self::TrailerLf { last: empty }),
-            (Self::Trailer { .. }, _) if IS_VALUE[byte as usize] => Ok(Self::Trailer { empty: false }),
-            (Self::Trailer { .. }, _) => Err("a trailer field holds a control character"),
-            (Self::TrailerLf { last: true }, b'\n') => Ok(Self::End),
-            (Self::TrailerLf { last: false }, b'\n') => Ok(Self::Trailer { empty: true }),
-            (Self::SizeLf { .. } | Self::DataLf | Self::TrailerLf { .. }, _) => {
+            (Self::TrailerValue, b'\r') => Ok(Self::TrailerLf),
+            (Self::TrailerValue, _) if IS_VALUE[byte as usize] => Ok(Self::TrailerValue),
+            (Self::TrailerValue, _) => Err("a trailer field holds a control character"),
+            (Self::TrailerLf, b'\n') => Ok(Self::Trailer),
+            (Self::EndLf, b'\n') => Ok(Self::End),
+            (Self::SizeLf { .. } | Self::DataLf | Self::TrailerLf | Self::EndLf, _) => {
                 Err("a CR in chunked coding stands without LF")
             }
             (Self::DataCr, _) => Err("a chunk is longer than its size says"),
@@ -178,11 +205,17 @@ mod tests {
             "0\r\nX: y\n\r\n",
             "0\r\n folded\r\n\r\n",
             "0\r\n\rX",
+            "0\r\nno colon\r\n\r\n",
+            "0\r\nX : y\r\n\r\n",
+            "0\r\n: y\r\n\r\n",
         ] {
             assert!(follow(body.as_bytes()).is_err(), "{body:?}");
         }
         let endless = format!("1;{}", "a".repeat(MAX_OVERHEAD as usize + 1));
         assert!(follow(endless.as_bytes()).is_err());
+        let many = |fields| format!("0\r\n{}\r\n", "X:\r\n".repeat(fields));
+        assert!(follow(many(MAX_FIELDS).as_bytes()).is_ok());
+        assert!(follow(many(MAX_FIELDS + 1).as_bytes()).is_err());
     }
 
     #[test]

@@ -6,4 +6,6 @@ pub(crate) mod request;
 mod wire;
 
 pub(crate) use head::Fault;
+#[cfg(feature = "fuzzing")]
+pub(crate) use wire::STAND_IN;
 pub(crate) use wire::{Answering, Control, Wire};

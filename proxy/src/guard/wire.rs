@@ -34,7 +34,7 @@ const MAX_HELD: usize = 16 * 1024;
 /// How much is read at once into a buffer of ours.
 const READ: usize = 4 * 1024;
 /// Stands in for a head that must not be read. Its content is never looked at.
-const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
+pub(crate) const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
 
 /// The reader; writes pass through.
 #[derive(Debug)]
@@ -126,6 +126,12 @@ impl Control {
                 ticks.moved();
             }
         }
+    }
+
+    /// How many heads were passed on so far.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn heads(&self) -> u64 {
+        self.heads.load(Ordering::Relaxed)
     }
 
     fn is_answering(&self) -> bool {

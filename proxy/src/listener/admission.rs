@@ -60,6 +60,11 @@ impl Admission {
         Entry::Refused(Admitted { admission: self.clone(), client: None }, refusal)
     }
 
+    /// How many connections there are.
+    pub(crate) fn open(&self) -> usize {
+        self.counts().all
+    }
+
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use keyferry_config::policy::{Destination, Reason, Refusal, Scheme};
+use rustls::HandshakeKind;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -51,8 +52,10 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let plane = Arc::clone(&tunnel.session.plane);
+    let handshakes = &plane.telemetry.metrics.handshakes;
     let opened = tokio::select! {
         opened = tokio::time::timeout(HANDSHAKE, Box::pin(open(&tunnel, io))) => opened.unwrap_or_else(|_| {
+            handshakes.failed.inc();
             let message = format!("the TLS handshake took longer than {} s", HANDSHAKE.as_secs());
             Opened::Failed(Refusal::new(Reason::RequestTimeout, message), None)
         }),
@@ -85,10 +88,20 @@ where
     const TLS_HANDSHAKE: u8 = 22;
     match io.peek().await {
         Ok(Some(TLS_HANDSHAKE)) => {
-            let leafs = Arc::clone(&tunnel.session.plane.generation.load().leafs);
+            let handshakes = &tunnel.session.plane.telemetry.metrics.handshakes;
+            let leafs = Arc::clone(&tunnel.session.principal.generation.load().leafs);
             match client_hello::accept(&leafs, &tunnel.host, io).await {
-                Ok(accepted) => Opened::Tls(Box::new(accepted)),
-                Err(failed) => Opened::Failed(failed.refusal, failed.sni),
+                Ok(accepted) => {
+                    handshakes.ok.inc();
+                    if accepted.stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
+                        handshakes.client_resumed.inc();
+                    }
+                    Opened::Tls(Box::new(accepted))
+                }
+                Err(failed) => {
+                    handshakes.failed.inc();
+                    Opened::Failed(failed.refusal, failed.sni)
+                }
             }
         }
         Ok(Some(b'A'..=b'Z')) => Opened::Plain(io),
@@ -107,7 +120,7 @@ where
     let plane = Arc::clone(&tunnel.session.plane);
     let destination = Destination { scheme, host: tunnel.host.clone(), port: tunnel.port };
     let principal = Arc::clone(&tunnel.session.principal);
-    let route = match Route::new(plane.generation.load_full(), destination, principal) {
+    let route = match Route::new(destination, principal) {
         Ok(route) => route,
         Err(refusal) => return tunnel.fail(&refusal, sni.as_deref()),
     };

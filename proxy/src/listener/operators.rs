@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus::IntCounter;
 use tokio_util::sync::CancellationToken;
 
 use super::Bound;
@@ -19,10 +20,11 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long accepting pauses when the process is out of descriptors.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 
-/// Answers every request with `respond` until the listener is closed.
+/// Answers every request with `respond` until the listener is closed; its connections are counted.
 pub(crate) async fn serve_operators<F>(
     bound: Bound,
     closed: CancellationToken,
+    connections: IntCounter,
     respond: impl Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
 ) where
     F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
@@ -36,6 +38,7 @@ pub(crate) async fn serve_operators<F>(
             tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
             continue;
         };
+        connections.inc();
         let respond = respond.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| {

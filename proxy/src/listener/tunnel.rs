@@ -9,7 +9,7 @@ use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use keyferry_config::policy::{Host, Refusal, RuleName, TunnelVerdict};
+use keyferry_config::policy::{Host, Reason, Refusal, RuleName, TunnelVerdict};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -21,8 +21,11 @@ use crate::data_plane::DataPlane;
 use crate::exchange::exchange;
 use crate::guard::Fault;
 use crate::guard::request::{absolute_form, connect_target};
+use crate::identity::{Caller, Stranger};
+use crate::principal::Principal;
 use crate::refusal;
 use crate::session::{Route, Session, Tunnel};
+use crate::trace::Context;
 
 /// How long accepting pauses when the process is out of descriptors.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
@@ -39,14 +42,17 @@ pub(crate) async fn accept(plane: Arc<DataPlane>, bound: Bound, closed: Cancella
             Ok((tcp, remote)) => {
                 // Without it the last bytes of each response wait for an acknowledgement.
                 let _ = tcp.set_nodelay(true);
+                let connections = &plane.telemetry.metrics.connections;
                 match plane.admission.enter(remote.ip()) {
                     Entry::Admitted(admitted) => {
+                        connections.accepted.inc();
                         plane.drain.spawn(serve(Arc::clone(&plane), tcp, remote, Arc::new(admitted)));
                     }
                     Entry::Refused(admitted, refusal) => {
+                        connections.refused.inc();
                         plane.drain.spawn(turn_away(Arc::clone(&plane), tcp, remote, admitted, refusal));
                     }
-                    Entry::Dropped => {}
+                    Entry::Dropped => connections.dropped.inc(),
                 }
             }
             Err(error) => {
@@ -60,8 +66,7 @@ pub(crate) async fn accept(plane: Arc<DataPlane>, bound: Bound, closed: Cancella
 /// A tunnel keeps its connection's `admitted`.
 async fn serve(plane: Arc<DataPlane>, tcp: TcpStream, remote: SocketAddr, admitted: Arc<Admitted>) {
     let result = serve_h1(&plane, tcp, true, |arrival| {
-        let principal = plane.generation.load().identity.nobody();
-        let session = Session { plane: Arc::clone(&plane), remote, principal };
+        let session = Session::of_nobody(&plane, remote);
         let admitted = Arc::clone(&admitted);
         async {
             match arrival {
@@ -84,8 +89,7 @@ async fn turn_away(
     refusal: Refusal,
 ) {
     let answered = serve_h1(&plane, tcp, true, |arrival| {
-        let principal = plane.generation.load().identity.nobody();
-        let session = Session { plane: Arc::clone(&plane), remote, principal };
+        let session = Session::of_nobody(&plane, remote);
         let method = arrival.ok().map(|request| request.method().clone());
         let fault = Fault { refusal: refusal.clone(), method };
         async move {
@@ -104,9 +108,14 @@ async fn answer(
     request: Request<Incoming>,
     admitted: Arc<Admitted>,
 ) -> Response<ResponseBody> {
-    match session.plane.generation.load().identity.of(request.headers()) {
-        Ok(principal) => session.principal = principal,
-        Err(refusal) => return refuse(&session, &refusal, &request.into_parts().0),
+    match session.plane.identity.of(request.headers(), session.remote.ip()) {
+        Ok(Caller { principal, sandbox }) => (session.principal, session.sandbox) = (principal, sandbox),
+        Err(Stranger { refusal, wait }) => {
+            if !wait.is_zero() {
+                Box::pin(tokio::time::sleep(wait)).await;
+            }
+            return refuse(&session, &refusal, &request.into_parts().0);
+        }
     }
     if request.method() == Method::CONNECT {
         connect(session, request, admitted)
@@ -124,7 +133,7 @@ fn connect(
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, _) = request.into_parts();
     let granted = connect_target(&parts).and_then(|(host, port)| {
-        let rule = decide(&session.plane, &host, port)?;
+        let rule = decide(&session.principal, &host, port)?;
         Ok((host, port, rule))
     });
     let (host, port, rule) = match granted {
@@ -132,7 +141,8 @@ fn connect(
         Err(refusal) => return refuse(&session, &refusal, &parts),
     };
     let plane = Arc::clone(&session.plane);
-    let generation = plane.generation.load_full();
+    let principal = Arc::clone(&session.principal);
+    let generation = principal.generation.load_full();
     let mut recorder = match session.recorder(&generation, &parts, None) {
         Ok(recorder) => recorder,
         Err(refusal) => return refusal::respond_unrecorded(&refusal),
@@ -141,10 +151,15 @@ fn connect(
     recorder.entry().target = Target::Tunnel(host.clone(), port);
     recorder.entry().rule = rule;
     recorder.entry().status = Some(StatusCode::OK.as_u16());
-    let tunnel = Tunnel::new(session, host, port, recorder);
+    let client = Context::of(&parts.headers);
+    recorder.entry().trace_id = client.map(|client| client.trace);
+    let tunnel = Tunnel::new(session, host, port, recorder, client.as_ref());
     // Again, now that the tunnel is entered: a policy that came in between has judged what was entered before.
-    if let Err(refusal) = decide(&plane, &tunnel.host, tunnel.port) {
+    if let Err(refusal) = decide(&principal, &tunnel.host, tunnel.port) {
         return tunnel.refuse(&refusal);
+    }
+    if tunnel.session.has_ended() {
+        return tunnel.refuse(&Refusal::new(Reason::ProxyAuthRequired, "the sandbox has ended"));
     }
     plane.drain.spawn(async move {
         // It fails if the client leaves before it has read our answer.
@@ -156,8 +171,8 @@ fn connect(
     Response::new(ResponseBody::own(Bytes::new(), None))
 }
 
-fn decide(plane: &DataPlane, host: &Host, port: u16) -> Result<Option<RuleName>, Refusal> {
-    match plane.generation.load().policy.decide_tunnel(host, port) {
+fn decide(principal: &Principal, host: &Host, port: u16) -> Result<Option<RuleName>, Refusal> {
+    match principal.generation.load().policy.decide_tunnel(host, port) {
         TunnelVerdict::Open(rule) => Ok(rule),
         TunnelVerdict::Refuse(refusal) => Err(refusal),
     }
@@ -166,9 +181,8 @@ fn decide(plane: &DataPlane, host: &Host, port: u16) -> Result<Option<RuleName>,
 /// An absolute-form request: HTTP in cleartext.
 async fn forward(session: &Session, request: Request<Incoming>) -> Response<ResponseBody> {
     let (parts, body) = request.into_parts();
-    let route = absolute_form(&parts).and_then(|destination| {
-        Route::new(session.plane.generation.load_full(), destination, Arc::clone(&session.principal))
-    });
+    let route =
+        absolute_form(&parts).and_then(|destination| Route::new(destination, Arc::clone(&session.principal)));
     match route {
         Ok(route) => exchange(session, &route, None, Request::from_parts(parts, body)).await,
         Err(refusal) => refuse(session, &refusal, &parts),
@@ -177,10 +191,11 @@ async fn forward(session: &Session, request: Request<Incoming>) -> Response<Resp
 
 /// Refuses a request to the proxy itself. Its record names the target as far as it can be read.
 fn refuse(session: &Session, refusal: &Refusal, parts: &Parts) -> Response<ResponseBody> {
-    let mut recorder = match session.recorder(&session.plane.generation.load(), parts, None) {
+    let mut recorder = match session.recorder(&session.principal.generation.load(), parts, None) {
         Ok(recorder) => recorder,
         Err(refusal) => return refusal::respond_unrecorded(&refusal),
     };
+    recorder.entry().trace_id = Context::of(&parts.headers).map(|client| client.trace);
     if parts.method == Method::CONNECT {
         recorder.entry().mode = Mode::Tunnel;
         if let Ok((host, port)) = connect_target(parts) {

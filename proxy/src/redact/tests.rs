@@ -200,3 +200,33 @@ proptest! {
         prop_assert!(scanned.len() + form.len() <= body.len() + SHORTEST, "{:?}", String::from_utf8_lossy(&scanned));
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// What was swapped on its way out is the placeholder again when a service sends it back.
+    #[test]
+    fn swapping_and_redacting_are_a_round_trip(
+        texts in prop::collection::vec(prop::option::of(0..3usize), 0..30),
+        fillers in prop::collection::vec("[ -~]{0,12}", 30),
+        cuts in 1..50usize,
+    ) {
+        let secrets = [("kf_one_placeholder", "sk-First/Value="), ("PLACE_HOLDER", "zweiter-Wert-é"), ("kf_3", "third third third")];
+        let body: String = texts
+            .iter()
+            .zip(&fillers)
+            .flat_map(|(secret, filler)| [secret.map_or("", |number| secrets[number].0), filler.as_str()])
+            .collect();
+        let patterns = Patterns::new(secrets.iter().map(|(text, _)| Zeroizing::new(text.as_bytes().to_vec())));
+        let mut replacer = Replacer::new(Arc::new(patterns), Caps::SWAP);
+        let mut swapped = Pieces::new();
+        let decide = |number: u32| Decision::Replace(secrets[number as usize].1.as_bytes());
+        for piece in body.as_bytes().chunks(cuts) {
+            replacer.push(Bytes::copy_from_slice(piece), decide, &mut swapped).expect("within the caps");
+        }
+        replacer.finish(decide, &mut swapped).expect("within the caps");
+        let sent: Vec<u8> = swapped.into_iter().flatten().collect();
+        prop_assert!(!sent.windows(12).any(|window| window == b"PLACE_HOLDER"));
+        prop_assert_eq!(scan(&redactor(&secrets), &sent, cuts), body.as_bytes());
+    }
+}

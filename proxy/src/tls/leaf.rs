@@ -17,6 +17,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+use crate::metrics::LeafCounters;
+
 use super::generate::{BACKDATE, random_serial};
 use super::{Authority, H2_AND_HTTP1, Moment, alpn, crypto_provider};
 
@@ -25,6 +27,7 @@ use super::{Authority, H2_AND_HTTP1, Moment, alpn, crypto_provider};
 pub struct LeafCache {
     leafs: Cache<Host, Leaf>,
     minter: Arc<Minter>,
+    counters: Option<LeafCounters>,
 }
 
 /// How many leafs are kept, and for how long each holds.
@@ -77,7 +80,12 @@ impl LeafCache {
         let minter = Minter::new(authority, settings.lifetime, Box::new(clock))?;
         let leafs =
             Cache::builder().max_capacity(settings.capacity).time_to_live(settings.lifetime / 2).build();
-        Ok(Self { leafs, minter: Arc::new(minter) })
+        Ok(Self { leafs, minter: Arc::new(minter), counters: None })
+    }
+
+    /// The same, counting what is made and what was there.
+    pub(crate) fn counted(self, counters: LeafCounters) -> Self {
+        Self { counters: Some(counters), ..self }
     }
 
     /// The TLS configuration that shows `host`'s leaf. The first caller mints, all others wait for it. Call it only for hosts
@@ -93,8 +101,11 @@ impl LeafCache {
     }
 
     async fn get_or_mint(&self, host: &Host) -> Result<Leaf, LeafError> {
-        self.leafs
+        let mut is_new = false;
+        let leaf = self
+            .leafs
             .try_get_with_by_ref(host, async {
+                is_new = true;
                 let minter = Arc::clone(&self.minter);
                 if !minter.authority.signs_slowly() {
                     return minter.mint(host);
@@ -105,7 +116,11 @@ impl LeafCache {
                 })
             })
             .await
-            .map_err(Arc::unwrap_or_clone)
+            .map_err(Arc::unwrap_or_clone)?;
+        if let Some(LeafCounters { mints, hits }) = &self.counters {
+            if is_new { mints } else { hits }.inc();
+        }
+        Ok(leaf)
     }
 }
 

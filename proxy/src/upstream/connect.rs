@@ -2,20 +2,22 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use ipnet::IpNet;
 use keyferry_config::policy::{Destination, Host, Reason, Refusal, Scheme};
 use keyferry_dial::{DialError, Dialer};
-use rustls::ClientConfig;
+use rustls::{ClientConfig, HandshakeKind};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::approach::{Approach, Dialled, Phase};
 use crate::body::RequestBody;
+use crate::telemetry::Telemetry;
 use crate::tls::UpstreamTls;
 
 /// How long a TLS handshake with an upstream may take.
@@ -31,6 +33,18 @@ const MAX_HEADER_LIST: u32 = 256 * 1024;
 pub(crate) struct Connector {
     pub(crate) dialer: Dialer,
     pub(crate) tls: UpstreamTls,
+    pub(crate) telemetry: Arc<Telemetry>,
+}
+
+/// Connected, TLS verified where there is to be TLS, and no byte of HTTP spoken.
+struct Opened {
+    stream: Stream,
+    address: SocketAddr,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// A fresh connection that speaks HTTP.
@@ -46,32 +60,65 @@ impl Connector {
         &self,
         to: &Destination,
         exempt: &[IpNet],
+        approach: &Approach,
     ) -> Result<(Fresh, SocketAddr), Refusal> {
-        let (tcp, address) = self.dial(to, exempt).await?;
-        let fresh = match to.scheme {
-            Scheme::Http => Fresh::H1(http1(tcp).await?),
-            Scheme::Https => {
-                let tls = self.handshake(tcp, to, self.tls.h2_or_http1()).await?;
-                match tls.get_ref().1.alpn_protocol() {
-                    Some(b"h2") => Fresh::H2(http2(tls).await?),
-                    _ => Fresh::H1(http1(tls).await?),
-                }
-            }
+        let Opened { stream, address } = self.open(to, exempt, self.tls.h2_or_http1(), approach).await?;
+        let fresh = match stream {
+            Stream::Plain(tcp) => Fresh::H1(http1(tcp).await?),
+            Stream::Tls(tls) => match tls.get_ref().1.alpn_protocol() {
+                Some(b"h2") => Fresh::H2(http2(*tls).await?),
+                _ => Fresh::H1(http1(*tls).await?),
+            },
         };
         Ok((fresh, address))
     }
 
-    async fn dial(&self, to: &Destination, exempt: &[IpNet]) -> Result<(TcpStream, SocketAddr), Refusal> {
-        let connected = self.dialer.connect(&to.host, to.port, exempt).await.map_err(|error| {
-            let reason = match &error {
-                DialError::Dns { .. } => Reason::UpstreamDns,
-                DialError::AddressDenied { .. } => Reason::AddressDenied,
-                DialError::Connect { .. } => Reason::UpstreamConnect,
-                DialError::Timeout { .. } => Reason::UpstreamTimeout,
+    /// Through all phases before HTTP, each timed.
+    async fn open(
+        &self,
+        to: &Destination,
+        exempt: &[IpNet],
+        config: &Arc<ClientConfig>,
+        approach: &Approach,
+    ) -> Result<Opened, Refusal> {
+        let metrics = &self.telemetry.metrics;
+        let began = Instant::now();
+        approach.enter(Phase::Dns);
+        let connecting = || approach.enter(Phase::Connect);
+        let connected = self.dialer.connect_watched(&to.host, to.port, exempt, connecting).await;
+        let connected = connected.map_err(|error| {
+            let (reason, phase) = match &error {
+                DialError::Dns { .. } => (Reason::UpstreamDns, Some(Phase::Dns)),
+                // Nothing failed: it was not tried.
+                DialError::AddressDenied { .. } => (Reason::AddressDenied, None),
+                DialError::Connect { .. } => (Reason::UpstreamConnect, Some(Phase::Connect)),
+                DialError::Timeout { .. } => (Reason::UpstreamTimeout, Some(Phase::Connect)),
             };
+            phase.into_iter().for_each(|phase| metrics.failed(phase));
             Refusal::new(reason, first_line(&error.to_string()))
         })?;
-        Ok((connected.stream, connected.address))
+        if let Some(resolving) = connected.resolving {
+            metrics.took(Phase::Dns, resolving);
+        }
+        metrics.took(Phase::Connect, connected.connecting);
+        let (stream, tls) = match to.scheme {
+            Scheme::Http => (Stream::Plain(connected.stream), None),
+            Scheme::Https => {
+                approach.enter(Phase::Tls);
+                let before = Instant::now();
+                let handshake = self.handshake(connected.stream, to, config).await;
+                let tls = handshake.inspect_err(|_| metrics.failed(Phase::Tls))?;
+                let took = before.elapsed();
+                metrics.took(Phase::Tls, took);
+                if tls.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
+                    metrics.handshakes.upstream_resumed.inc();
+                }
+                (Stream::Tls(Box::new(tls)), Some(took))
+            }
+        };
+        let (dns, connect, ended) = (connected.resolving, connected.connecting, Instant::now());
+        approach.dialled_as(Dialled { began, dns, connect, tls, ended });
+        Ok(Opened { stream, address: connected.address })
     }
 
     async fn handshake(
@@ -108,10 +155,12 @@ pub(crate) async fn upgradeable(
     to: &Destination,
     exempt: &[IpNet],
 ) -> Result<(http1::SendRequest<RequestBody>, SocketAddr), Refusal> {
-    let (tcp, address) = connector.dial(to, exempt).await?;
-    let sender = match to.scheme {
-        Scheme::Http => http1(tcp).await?,
-        Scheme::Https => http1(connector.handshake(tcp, to, connector.tls.http1_only()).await?).await?,
+    let approach = Approach::new();
+    let Opened { stream, address } =
+        connector.open(to, exempt, connector.tls.http1_only(), &approach).await?;
+    let sender = match stream {
+        Stream::Plain(tcp) => http1(tcp).await?,
+        Stream::Tls(tls) => http1(*tls).await?,
     };
     Ok((sender, address))
 }

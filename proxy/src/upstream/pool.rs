@@ -12,10 +12,12 @@ use hyper::client::conn::{http1, http2};
 use ipnet::IpNet;
 use keyferry_config::policy::{Destination, Reason, Refusal};
 
+use super::approach::{Approach, Phase};
 use super::connect::{Connector, Fresh};
 use crate::audit::Recorder;
 use crate::body::{BodyError, RequestBody};
 use crate::data_plane::Protocol;
+use crate::telemetry::Telemetry;
 
 /// How many idle HTTP/1 connections one key keeps.
 const MAX_IDLE: usize = 256;
@@ -49,6 +51,7 @@ pub(crate) struct Slot {
     open: Mutex<Open>,
     /// Held by the first connection to a destination whose protocol is not known: if it is HTTP/2, all others share it.
     first: tokio::sync::Mutex<()>,
+    telemetry: Arc<Telemetry>,
 }
 
 #[derive(Debug, Default)]
@@ -101,7 +104,12 @@ impl Pool {
     pub(crate) fn slot(&self, key: PoolKey) -> Arc<Slot> {
         let mut slots = lock(&self.slots);
         let slot = slots.entry(key).or_insert_with_key(|key| {
-            Arc::new(Slot { key: key.clone(), open: Mutex::default(), first: tokio::sync::Mutex::default() })
+            Arc::new(Slot {
+                key: key.clone(),
+                open: Mutex::default(),
+                first: tokio::sync::Mutex::default(),
+                telemetry: Arc::clone(&self.connector.telemetry),
+            })
         });
         Arc::clone(slot)
     }
@@ -113,13 +121,16 @@ impl Pool {
         slot: &Arc<Slot>,
         exempt: &[IpNet],
         mut request: Request<RequestBody>,
+        approach: &Approach,
         adapt: impl Fn(&mut Request<RequestBody>, Protocol),
     ) -> Result<(Response<Incoming>, Lease), Refusal> {
+        let metrics = &self.connector.telemetry.metrics;
         loop {
             let (mut lease, kept) = match slot.kept().await {
                 Some(lease) => (lease, true),
-                None => Box::pin(self.fresh(slot, exempt)).await?,
+                None => Box::pin(self.fresh(slot, exempt, approach)).await?,
             };
+            if kept { &metrics.pool.hits } else { &metrics.pool.misses }.inc();
             adapt(&mut request, lease.protocol());
             let mut unsent = match lease.try_send(request).await {
                 Ok(response) => return Ok((response, lease)),
@@ -127,13 +138,24 @@ impl Pool {
             };
             match unsent.take_message() {
                 Some(message) if kept => request = message,
-                Some(_) | None => return Err(failed(unsent.error())),
+                Some(_) | None => {
+                    let refusal = failed(unsent.error());
+                    if refusal.reason.is_upstreams() {
+                        metrics.failed(Phase::Header);
+                    }
+                    return Err(refusal);
+                }
             }
         }
     }
 
     /// A new connection, or, where all share one, the one that another request has made meanwhile.
-    async fn fresh(&self, slot: &Arc<Slot>, exempt: &[IpNet]) -> Result<(Lease, bool), Refusal> {
+    async fn fresh(
+        &self,
+        slot: &Arc<Slot>,
+        exempt: &[IpNet],
+        approach: &Approach,
+    ) -> Result<(Lease, bool), Refusal> {
         let known = lock(&slot.open).known;
         let _first = match known {
             Some(Protocol::H1) => None,
@@ -146,7 +168,7 @@ impl Pool {
                 first
             }
         };
-        let (fresh, address) = self.connector.connect(&slot.key.destination, exempt).await?;
+        let (fresh, address) = self.connector.connect(&slot.key.destination, exempt, approach).await?;
         let mut open = lock(&slot.open);
         let sender = match fresh {
             Fresh::H1(sender) => {
@@ -171,16 +193,28 @@ impl Pool {
             let now = Instant::now();
             lock(&pool.slots).retain(|_, slot| {
                 let mut open = lock(&slot.open);
+                let before = open.idle.len() + open.shared.len();
                 open.idle
                     .retain(|idle| now.duration_since(idle.since) < IDLE_LIMIT && !idle.sender.is_closed());
                 open.shared.retain(|shared| !shared.sender.is_closed());
+                slot.evicted(before - open.idle.len() - open.shared.len());
                 Arc::strong_count(slot) > 1 || !open.idle.is_empty() || !open.shared.is_empty()
             });
         }
     }
+
+    /// Connections that could take a request at once.
+    pub(crate) fn idle(&self) -> usize {
+        let slots: Vec<_> = lock(&self.slots).values().cloned().collect();
+        slots.iter().map(|slot| lock(&slot.open)).map(|open| open.idle.len() + open.shared.len()).sum()
+    }
 }
 
 impl Slot {
+    fn evicted(&self, count: usize) {
+        self.telemetry.metrics.pool.evictions.inc_by(count as u64);
+    }
+
     /// A kept connection that is ready for a request.
     async fn kept(self: &Arc<Self>) -> Option<Lease> {
         // By index: a connection that is not ready is passed over, and the next one tried.
@@ -189,6 +223,9 @@ impl Slot {
             // It mostly is. If not, its last response has just ended, all its streams are in use, or the upstream is gone.
             if lease.is_ready() || Box::pin(lease.becomes_ready()).await {
                 return Some(lease);
+            }
+            if let Sender::H1(_) = lease.sender {
+                self.evicted(1);
             }
         }
         None
@@ -202,7 +239,9 @@ impl Slot {
             let IdleH1 { sender, address, .. } = open.idle.pop()?;
             return Some(Lease { slot, sender: Sender::H1(sender), address });
         }
+        let before = open.shared.len();
         open.shared.retain(|shared| !shared.sender.is_closed());
+        self.evicted(before - open.shared.len());
         let SharedH2 { sender, address, users } =
             open.shared.iter().filter(|shared| Arc::strong_count(&shared.users) <= MAX_STREAMS).nth(nth)?;
         Some(Lease { slot, sender: Sender::H2(sender.clone(), Arc::clone(users)), address: *address })
@@ -263,6 +302,8 @@ impl Lease {
         let mut open = lock(&slot.open);
         if open.idle.len() < MAX_IDLE {
             open.idle.push(IdleH1 { sender, address: self.address, since: Instant::now() });
+        } else {
+            slot.evicted(1);
         }
     }
 }

@@ -225,9 +225,10 @@ impl Switch {
         recorder.entry().status = Some(response.status().as_u16());
         recorder.announce(&bound.generation.audit);
         let socket = Socket { plane: Arc::clone(plane), bound, open, plan, deflate, recorder };
+        let active = plane.telemetry.metrics.websocket();
         plane.drain.spawn(async move {
             socket.run(client.upgrade, upstream).await;
-            drop(client.open);
+            drop((client.open, active));
         });
         response
     }

@@ -63,9 +63,15 @@ impl Secret {
             ttl: ttl.map(SignedDuration::from_secs),
             failure_ttl: failure_ttl.map(Duration::from_secs),
         };
-        let versions = Arc::default();
+        let (versions, counts) = (Arc::default(), Arc::default());
         Self {
-            handle: SecretHandle::new("scripted".into(), Box::new(script), Caching::of(&source), versions),
+            handle: SecretHandle::new(
+                "scripted".into(),
+                Box::new(script),
+                Caching::of(&source),
+                versions,
+                counts,
+            ),
             fetches,
         }
     }

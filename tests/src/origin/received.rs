@@ -82,7 +82,8 @@ impl Received {
         &payload.start
     }
 
-    pub(crate) fn to_json(&self) -> Value {
+    /// As the default route echoes it.
+    pub fn to_json(&self) -> Value {
         let payload = self.payload.as_ref().map(|payload| {
             json!({
                 "length": payload.length,
