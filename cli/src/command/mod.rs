@@ -1,6 +1,6 @@
 //! The commands, one file each.
 
-mod ca;
+pub(crate) mod ca;
 mod check;
 mod completions;
 mod config_print;
@@ -25,11 +25,15 @@ mod secret_value;
 mod shown;
 mod status;
 mod target;
+mod up;
 
 use crate::failure::Failure;
+pub(crate) use control::serve_failure;
+pub(crate) use proxy::start_failure;
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
+    Up(up::Up),
     Proxy(proxy::Proxy),
     Control(control::Control),
     Secret(secret::Secret),
@@ -62,6 +66,7 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self {
+            Self::Up(up) => up.run(),
             Self::Proxy(proxy) => proxy.run(),
             Self::Control(control) => control.run(),
             Self::Secret(secret) => secret.run(),

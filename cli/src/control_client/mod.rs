@@ -117,6 +117,18 @@ impl ControlClient {
         self.send(Method::DELETE, path, None).await.map(|_| ())
     }
 
+    /// Whether a key is one of this service.
+    pub(crate) async fn is_good(&self, key: &SecretString) -> Result<bool, ClientError> {
+        let Ok(other) = Self::new(self.endpoint.clone(), Some(key), self.namespace.clone()) else {
+            return Ok(false);
+        };
+        match other.list(&path(["api_keys"])).await {
+            Ok(_) => Ok(true),
+            Err(ClientError::Refused(refusal)) if refusal.status == StatusCode::UNAUTHORIZED => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether it, and its database, answer.
     pub(crate) async fn ready(&self) -> Result<(), ClientError> {
         let (method, path) = (Method::GET, "/readyz");

@@ -20,6 +20,8 @@ fn every_command_has_help_with_examples() {
         &["schema"],
         &["completions"],
         &["man"],
+        &["up"],
+        &["perms"],
         &["secret"],
         &["secret", "add"],
         &["secret", "list"],
