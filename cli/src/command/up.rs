@@ -35,7 +35,7 @@ pub(crate) struct Up {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Where the control API listens, on loopback
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7443")]
+    #[arg(long, value_name = "ADDRESS", env = "KEYFERRY_CONTROL_LISTEN", default_value = "127.0.0.1:7443")]
     control: SocketAddr,
     /// Where the proxy listens [default: that of the configuration, or 127.0.0.1:3128]
     #[arg(long, value_name = "ADDRESS", value_parser = listener)]
@@ -72,11 +72,8 @@ impl Up {
             .block_on(async {
                 let shutdown = Shutdown::listen()?;
                 let up = up::Up::start(wanted).await?;
-                if self.json {
-                    print_json(&up)?
-                } else {
-                    print_text(&up)?
-                }
+                let print = if self.json { print_json } else { print_text };
+                print(&up)?;
                 up.run_until(shutdown.requested()).await;
                 Ok(())
             })

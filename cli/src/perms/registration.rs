@@ -61,11 +61,8 @@ fn foreign_ids(role: &str, secrets: &[Declaration]) -> Vec<String> {
     let unique = |secret: &Declaration| {
         let (kind, base) = base_name(role, secret);
         let numbered = (2..).map(|number| format!("{base}-{number}"));
-        let name = std::iter::once(base.clone())
-            .chain(numbered)
-            .find(|name| taken.insert((kind, name.clone())))
-            .unwrap_or(base);
-        name
+        let mut names = std::iter::once(base.clone()).chain(numbered);
+        names.find(|name| taken.insert((kind, name.clone()))).unwrap_or(base)
     };
     secrets.iter().map(unique).collect()
 }

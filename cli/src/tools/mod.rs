@@ -52,10 +52,10 @@ pub(crate) fn find(roots: &[PathBuf], name: &str) -> Result<Tool, ToolError> {
     for root in roots {
         let mut here = None;
         for directory in candidates(root)? {
-            if directory.file_name().is_some_and(|known| known == name) {
-                if let Some(first) = here.replace(directory.clone()) {
-                    return Err(ToolError::Twice { name: name.to_owned(), first, second: directory });
-                }
+            if directory.file_name().is_some_and(|known| known == name)
+                && let Some(first) = here.replace(directory.clone())
+            {
+                return Err(ToolError::Twice { name: name.to_owned(), first, second: directory });
             }
         }
         found = here.map(|directory| (root, directory)).or(found);
