@@ -72,7 +72,7 @@ fn management_and_control_plane() {
         ),
         (
             "control_plane: { poll_interval: 10, interval: 10s }\n",
-            "f.yaml:1:33: control_plane.poll_interval: not a duration: 10\n  hint: write numbers with units, such as 300ms, 30s, 5m or 1h30m\nf.yaml:1:37: control_plane.interval: unknown key\n  hint: valid here: poll_interval",
+            "f.yaml:1:33: control_plane.poll_interval: not a duration: 10\n  hint: write numbers with units, such as 300ms, 30s, 5m or 1h30m\nf.yaml:1:37: control_plane.interval: unknown key\n  hint: valid here: poll_interval, max_staleness",
         ),
     ]);
 }
@@ -180,7 +180,7 @@ fn sources() {
         ),
         (
             "{ type: control_plane, value: a-value-of-it, ttl: 1m }",
-            "f.yaml:4:75: transforms[0].config.secrets[0].source.ttl: a source of type control_plane takes no \"ttl\"\n  hint: valid here: type, json_key, value",
+            "f.yaml:4:75: transforms[0].config.secrets[0].source.ttl: a source of type control_plane takes no \"ttl\"\n  hint: valid here: type, json_key, value, id",
         ),
         (
             "{ type: token_broker, credential_id: a }",

@@ -448,12 +448,6 @@ fn a_variable_for_what_we_do_not_run_is_named() {
         ),
         ("TLS_MODE", "sni-only", "tls.mode: this version does not run iron-proxy's sni-only mode"),
         (
-            "CONTROL_PLANE_POLL_INTERVAL",
-            "10s",
-            "control_plane: this version does not run iron-proxy's managed mode",
-        ),
-        ("PROXY_TOKEN", "iprx_s3cret", "asks for iron-proxy's managed mode, which this version does not run"),
-        (
             "RESPONSE_RETRY_HANDLER_ALLOW_CIDRS",
             "10.0.0.0/8",
             "belongs to iron-proxy's response retry, which this version does not run",

@@ -15,7 +15,6 @@ fn each_part_is_named_once_at_its_place() {
         ("proxy.upstream_proxy", "upstream proxies"),
         ("tls.mode", "iron-proxy's sni-only mode"),
         ("dns.enabled", "iron-proxy's DNS server"),
-        ("control_plane", "iron-proxy's managed mode"),
         ("mcp", "iron-proxy's MCP policy"),
         ("mcp_gateway", "iron-proxy's MCP gateway"),
         ("postgres", "iron-proxy's Postgres proxy"),

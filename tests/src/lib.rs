@@ -7,6 +7,7 @@ pub mod audit;
 pub mod authority;
 pub mod clients;
 pub mod collector;
+pub mod control;
 pub mod dns;
 pub mod exposition;
 pub mod git_server;

@@ -42,6 +42,7 @@ pub struct ProxyBuilder {
     credentials: Option<(String, String)>,
     audit: String,
     document: String,
+    waits_for: &'static str,
 }
 
 /// A proxy that has ended.
@@ -97,6 +98,7 @@ impl Proxy {
             credentials: None,
             audit: String::new(),
             document: String::new(),
+            waits_for: "/readyz",
         }
     }
 
@@ -329,6 +331,17 @@ impl ProxyBuilder {
         self
     }
 
+    /// It is started when it answers, whether or not it has a policy.
+    pub fn without_policy(mut self) -> Self {
+        self.waits_for = "/healthz";
+        self
+    }
+
+    /// The policy comes from the control service at `url`, which gave the proxy this token.
+    pub fn managed(self, url: &str, token: &str) -> Self {
+        self.env("KEYFERRY_CONTROL_PLANE_URL", url).env("KEYFERRY_PROXY_TOKEN", token)
+    }
+
     /// Only `domains`, nothing to swap.
     pub fn allow(self, domains: &[&str]) -> Self {
         let domains = domains.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
@@ -377,7 +390,7 @@ impl ProxyBuilder {
         let stderr = collect_stderr(&mut child);
         let mut proxy =
             Proxy { folder, child, listen, metrics, stderr, credentials: self.credentials.clone(), dns };
-        match within("the proxy to be ready", until_ready(&mut proxy)).await {
+        match within("the proxy to be ready", until_ready(&mut proxy, self.waits_for)).await {
             Ok(()) => Ok(proxy),
             Err(()) => Err(proxy.wait().await.stderr),
         }
@@ -440,12 +453,12 @@ fn collect_stderr(child: &mut Child) -> Arc<Mutex<String>> {
 }
 
 /// An error when the process ended instead.
-async fn until_ready(proxy: &mut Proxy) -> Result<(), ()> {
+async fn until_ready(proxy: &mut Proxy, path: &str) -> Result<(), ()> {
     loop {
         if proxy.child.try_wait().expect("ask for the proxy's state").is_some() {
             return Err(());
         }
-        if get(proxy.metrics, "/readyz").await.is_ok_and(|answer| answer.status == 200) {
+        if get(proxy.metrics, path).await.is_ok_and(|answer| answer.status == 200) {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

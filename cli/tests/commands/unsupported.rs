@@ -54,15 +54,15 @@ keyferry.yaml:6:1: warning: postgres: this version does not run iron-proxy's Pos
 }
 
 #[test]
-fn a_variable_that_asks_for_managed_mode_is_refused() {
-    let place = Place::new().file("keyferry.yaml", "log: {}\n").variable("KEYFERRY_PROXY_TOKEN", "s3cret");
+fn a_token_and_an_address_of_a_control_service_go_together() {
+    let place = Place::new().file("keyferry.yaml", "log: {}\n");
+    let proxy = ["proxy", "--config", "keyferry.yaml"];
 
-    assert_eq!(
-        place.run(&["check", "keyferry.yaml"]),
-        Run::of(
-            2,
-            "",
-            "environment: KEYFERRY_PROXY_TOKEN: asks for iron-proxy's managed mode, which this version does not run\n  hint: unset the variable\nerror: keyferry.yaml: 1 error\n"
-        )
-    );
+    let token = place.variable("KEYFERRY_PROXY_TOKEN", "iprx_s3cret");
+    let half = "error: the proxy has a token and no address of a control service\n  hint: give --control, or set KEYFERRY_CONTROL_PLANE_URL\n";
+    assert_eq!(token.run(&proxy), Run::of(2, "", half));
+
+    let clear = token.variable("IRON_CONTROL_PLANE_URL", "http://control.example");
+    let said = "error: http://control.example is reached in the clear over a network, and the answers of the control service carry live values\n  hint: write https://HOST, http://127.0.0.1:PORT or unix:PATH\n";
+    assert_eq!(clear.run(&proxy), Run::of(2, "", said));
 }

@@ -94,12 +94,9 @@ const OVERRIDES: &[Override] = overrides! {
     "CONTROL_PLANE_POLL_INTERVAL" control_plane.poll_interval Text;
 };
 
-const MANAGED: &str = "asks for iron-proxy's managed mode, which this version does not run";
 const RETRY: &str = "belongs to iron-proxy's response retry, which this version does not run";
 
 const REFUSED: &[(&str, &str)] = &[
-    ("KEYFERRY_PROXY_TOKEN", MANAGED),
-    ("IRON_PROXY_TOKEN", MANAGED),
     ("KEYFERRY_RESPONSE_RETRY_HANDLER_ALLOW_CIDRS", RETRY),
     ("IRON_RESPONSE_RETRY_HANDLER_ALLOW_CIDRS", RETRY),
 ];

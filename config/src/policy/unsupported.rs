@@ -127,8 +127,8 @@ mod tests {
     const DOCUMENT: &str = r#"{"transforms": [
         {"name": "allowlist", "config": {"rules": [{"host": "a.example"}, {"host": "b.example"}]}},
         {"name": "hmac_sign", "config": {
-            "timestamp": {"format": "unix_seconds"}, "credentials": {"key": {"type": "env", "var": "K"}},
-            "signature": {"algorithm": "sha256", "key_encoding": "utf8", "output_encoding": "hex", "message": "x"},
+            "timestamp": {"format": "unix_seconds"}, "credentials": {"secret": {"type": "env", "var": "K"}},
+            "signature": {"algorithm": "sha256", "key_encoding": "raw", "output_encoding": "hex", "message": "x"},
             "headers": [{"name": "X-Sign", "value": "{{.Signature}}"}],
             "rules": [{"host": "a.example", "methods": ["POST"]}]}},
         {"name": "secrets", "config": {"secrets": [{

@@ -78,7 +78,7 @@ fn request() -> impl Strategy<Value = Audit<'static>> {
     let numbers = (any::<[u64; 5]>(), any::<Option<u16>>(), any::<Option<u16>>(), duration(), action);
     let addresses = (any::<Option<SocketAddr>>(), any::<SocketAddr>());
     let texts = [(); 5].map(|()| text());
-    let optionals = [(); 7].map(|()| optional());
+    let optionals = [(); 8].map(|()| optional());
     (numbers, addresses, texts, optionals).prop_map(
         |(
             ([process, number, generation, bytes_in, bytes_out], port, status_code, duration_ms, action),

@@ -29,6 +29,8 @@ pub(crate) struct Feed {
     /// What the proxy holds, as far as it is known.
     told: Told,
     over: bool,
+    /// A connection that goes on from the newest state is told at once that it is the newest.
+    greeted: bool,
     beat_at: Instant,
 }
 
@@ -58,6 +60,7 @@ impl Told {
 
 /// Often enough for everything between that drops silent connections.
 const BEAT: Duration = Duration::from_secs(10);
+const BEAT_EVENT: &[u8] = b": \n\n";
 /// A proxy counts as connected for so long after its last beat.
 const CONNECTED_FOR: i64 = 30_000_000;
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
@@ -74,7 +77,7 @@ impl Feed {
     ) -> Self {
         let head = app.hub.head();
         let told = Told { generation: held, ..Told::default() };
-        Self { app, proxy, capabilities, head, told, over: false, beat_at: Instant::now() }
+        Self { app, proxy, capabilities, head, told, over: false, greeted: false, beat_at: Instant::now() }
     }
 
     /// The next bytes; `None` at the end.
@@ -86,7 +89,11 @@ impl Feed {
             // Marked before reading: what comes meanwhile is read in the next round, and what is told is never older than its number.
             let number = *self.head.borrow_and_update();
             match self.state(number).await {
-                Ok(Some(events)) => return Some(events),
+                Ok(Some(events)) => {
+                    self.greeted = true;
+                    return Some(events);
+                }
+                Ok(None) if !std::mem::replace(&mut self.greeted, true) => return Some(BEAT_EVENT.to_vec()),
                 Ok(None) => {}
                 Err(error) => {
                     // A proxy that hears nothing keeps what it has, for as long as it may. What was about to be told was not,
@@ -115,7 +122,7 @@ impl Feed {
                 self.over = changed.is_err();
                 None
             }
-            () = ends => (self.beat_at <= Instant::now()).then(|| b": \n\n".to_vec()),
+            () = ends => (self.beat_at <= Instant::now()).then(|| BEAT_EVENT.to_vec()),
         }
     }
 

@@ -97,8 +97,8 @@ impl Client {
         self.standing.line().by = Some("stream");
         let mut body = response.into_body();
         let mut events = Events::default();
-        // Whether this connection has told a state whole, so that its signs of life stand by it.
-        let mut told = false;
+        // Whether this connection knows what is held, so that its signs of life stand by it.
+        let mut told = !held.as_slice().is_empty();
         loop {
             let frame = tokio::select! {
                 frame = timeout(SILENCE, body.frame()) => frame.map_err(|_| SyncError::Silent)?,

@@ -85,7 +85,7 @@ struct Next {
 }
 
 /// What a message came to.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
     /// More is to come.
     More,
@@ -253,8 +253,8 @@ impl Enforcer {
             changed.push(held.principal);
         }
         if everything {
-            let named = |id: &Box<str>| next.sandboxes.contains_key(&**id);
-            next.sandboxes_gone = known.keys().filter(|id| !named(id)).map(|id| id.to_string()).collect();
+            let named = |id: &str| next.sandboxes.contains_key(id);
+            next.sandboxes_gone = known.keys().map(|id| id.to_string()).filter(|id| !named(id)).collect();
         }
         let replaced = sandboxes.iter().map(|sandbox| sandbox.id.to_string());
         for id in next.sandboxes_gone.into_iter().chain(replaced) {
@@ -523,3 +523,6 @@ fn report(ended: impl Iterator<Item = Ended>) {
         tracing::info!(tunnels, exchanges, "a new policy ended what it does not allow");
     }
 }
+
+#[cfg(test)]
+mod tests;
