@@ -28,6 +28,11 @@ impl Failure {
         Self { exit_code, message: message.to_string() }
     }
 
+    /// The same, with what it is about before it.
+    pub(crate) fn about(self, what: &str) -> Self {
+        Self { message: format!("{what}: {}", self.message), ..self }
+    }
+
     pub(crate) fn report(&self) -> ExitCode {
         terminal::error(&self.message);
         ExitCode::from(self.exit_code)

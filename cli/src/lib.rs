@@ -2,13 +2,17 @@
 
 mod command;
 mod configuration;
+mod control_client;
 mod demo;
 mod environment;
 mod failure;
 mod log;
 mod opentelemetry;
+mod perms;
 mod replay;
 mod terminal;
+mod tools;
+mod up;
 mod watch;
 
 use std::process::ExitCode;
@@ -29,6 +33,7 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   keyferry demo                             see it work, on this machine alone
+  keyferry up                               run control and a proxy, and say how to use them
   keyferry ca init                          make ca.crt and ca.key
   keyferry check keyferry.yaml              say what is wrong with a configuration
   keyferry proxy --config keyferry.yaml     run the proxy

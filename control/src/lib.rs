@@ -80,6 +80,11 @@ impl Control {
 
     /// The HTTP API.
     pub fn router(&self) -> axum::Router {
-        api::router(&self.app)
+        api::router(&self.app, api::Door::Open)
+    }
+
+    /// The HTTP API for [`Server::open_for_owner`]: whoever shows no key is the first operator.
+    pub fn owners_router(&self) -> axum::Router {
+        api::router(&self.app, api::Door::Owner)
     }
 }

@@ -163,3 +163,32 @@ keyferry_store::on_both_databases! {
         }
     }
 }
+
+#[tokio::test]
+async fn t66_at_the_owners_door_whoever_shows_no_key_is_the_first_operator_and_nothing_else() {
+    let database = TestDatabase::sqlite();
+    let mut world = World::on(&database).await;
+    let (_, proxy) = world.proxy(None).await;
+    world.router = world.control.owners_router();
+
+    let made =
+        world.call("", "POST", "/api/v1/principals", Some(json!({ "data": { "foreign_id": "p" } }))).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    let changes = world.call("", "GET", "/api/v1/changes?limit=200", None).await.json();
+    let last = changes["data"].as_array().and_then(|all| all.last()).expect("a change");
+    assert!(last["actor"].as_str().is_some_and(|who| who.starts_with("usr_")), "{last}");
+    let keys = world.call("", "GET", "/api/v1/api_keys", None).await.json();
+    assert_eq!(keys["meta"]["total"], 1, "the first operator's: {keys}");
+
+    // A token that is shown is judged as at any other door.
+    let unknown = format!("iak_{}", "a".repeat(64));
+    for (token, method, path) in [
+        (unknown.as_str(), "GET", "/api/v1/principals?namespace=default"),
+        (proxy.as_str(), "GET", "/api/v1/principals?namespace=default"),
+        ("", "POST", "/api/v1/proxy/sync"),
+        ("", "GET", "/api/v1/proxy/stream"),
+    ] {
+        let answer = world.call(token, method, path, None).await;
+        assert_eq!(answer.status, 401, "{method} {path}: {}", answer.text);
+    }
+}

@@ -26,6 +26,7 @@ pub mod sandbox;
 pub mod sealed_rows;
 pub mod soak;
 pub mod tunnel;
+pub mod up;
 
 /// How long anything in a test may take before the test says what it waited for.
 /// Generous: two cores may be shared by several tests, each with servers and clients.

@@ -7,6 +7,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use keyferry_store::seal::{Keyring, Keys};
@@ -17,6 +18,7 @@ use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::process::Child;
 
 const KEYFERRY: &str = env!("CARGO_BIN_EXE_keyferry-under-test");
 
@@ -46,20 +48,45 @@ async fn every_command_of_a_document_runs() {
         }
     }
     let expected = [
+        "allow alice",
         "ca bundle",
         "ca init",
         "ca show",
         "check",
         "control",
+        "deny alice",
         "explain",
+        "grant alice github",
+        "grant alice models github",
         "keyring init",
         "keyring rotate",
         "keyring status",
         "log",
         "log verify",
+        "perms",
+        "perms principals revoke",
+        "perms principals show",
+        "perms roles show",
+        "perms secrets list",
         "policy replay",
         "policy test",
+        "principal add alice",
+        "principal rm alice",
+        "principal show alice",
+        "proxies add edge",
+        "proxies list",
         "proxy",
+        "revoke alice github",
+        "revoke alice models",
+        "sandbox create job",
+        "sandbox rm job",
+        "sandbox rotate job",
+        "secret add github",
+        "secret add models",
+        "secret list",
+        "secret rm models",
+        "status",
+        "up",
     ];
     assert_eq!(seen, expected.map(str::to_owned).into(), "the documents show these commands");
 }
@@ -206,13 +233,21 @@ fn a_command_of_a_document_may_have_a_prompt_and_variables() {
 struct Place {
     folder: TempDir,
     bin: TempDir,
+    /// `keyferry up`, which runs to the end of the document or until the next one takes its place.
+    up: Mutex<Option<Child>>,
 }
 
 impl Place {
     fn new() -> Self {
         let (folder, bin) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
         std::os::unix::fs::symlink(KEYFERRY, bin.path().join("keyferry")).expect("link the binary");
-        Self { folder, bin }
+        // What a reader has: a secret in a file, and a tool.
+        fs::write(folder.path().join("token.txt"), "a-secret-of-the-reader").expect("write the secret");
+        let tool = folder.path().join("tools/github");
+        fs::create_dir_all(&tool).expect("make the tool's folder");
+        let manifest = "[tool.centaur]\nhosts = [\"api.github.com\"]\nsecrets = [\"GITHUB_TOKEN\"]\n";
+        fs::write(tool.join("pyproject.toml"), manifest).expect("write the tool's manifest");
+        Self { folder, bin, up: Mutex::new(None) }
     }
 
     /// The database that the documents speak of, as a service leaves it that has sealed nothing yet.
@@ -227,6 +262,7 @@ impl Place {
         let expected = line.rsplit_once("# exits with ").map_or(0, |(_, code)| code.parse().expect("a code"));
         let output = match words(line).as_slice() {
             [service] if service == "proxy" || service == "control" => self.service(line).await,
+            [up] if up == "up" => return self.up(line).await,
             _ => self.command(line).await,
         };
         match said(&output) {
@@ -240,6 +276,34 @@ impl Place {
     async fn command(&self, line: &str) -> Output {
         let ran = self.shell(line).output();
         within(line, ran).await.expect("run the line")
+    }
+
+    /// Leaves it running for the lines that follow.
+    async fn up(&self, line: &str) -> Result<(), String> {
+        let before = self.up.lock().expect("no holder of this lock panics").take();
+        if let Some(mut before) = before {
+            before.kill().await.expect("end the one before");
+        }
+        let mut up = self.shell(line.trim_end_matches(['&', ' ']));
+        let log = self.folder.path().join("log of keyferry up");
+        let mut child =
+            up.stderr(fs::File::create(&log).expect("a file for its words")).spawn().expect("start it");
+        let ready = within("`keyferry up` to be ready", async {
+            while child.try_wait().expect("ask for its state").is_none() {
+                if self.command("keyferry status").await.status.success() {
+                    return true;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            false
+        });
+        match ready.await {
+            true => {
+                *self.up.lock().expect("no holder of this lock panics") = Some(child);
+                Ok(())
+            }
+            false => Err(fs::read_to_string(log).expect("read its words")),
+        }
     }
 
     async fn service(&self, line: &str) -> Output {
@@ -285,6 +349,13 @@ impl Place {
         path.push(":");
         path.push(parts::search_path());
         shell.arg("-c").arg(format!("exec env {line}")).env("PATH", path).stderr(Stdio::piped());
+        // A folder of this document's own, and ports that are free.
+        shell.env("KEYFERRY_DATA_DIR", self.folder.path().join("data"));
+        if words(line) == ["up"] {
+            shell
+                .env("KEYFERRY_CONTROL_LISTEN", "127.0.0.1:0")
+                .env("IRON_PROXY_TUNNEL_LISTEN", "127.0.0.1:0");
+        }
         shell
     }
 }

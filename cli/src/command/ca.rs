@@ -1,7 +1,7 @@
 //! `keyferry ca`: the certificate authority that sandboxes trust.
 
-mod bundle;
-mod init;
+pub(crate) mod bundle;
+pub(crate) mod init;
 mod show;
 
 use crate::failure::Failure;

@@ -94,7 +94,7 @@ impl Control {
     }
 }
 
-fn serve_failure(error: ServeError) -> Failure {
+pub(crate) fn serve_failure(error: ServeError) -> Failure {
     match error {
         ServeError::InTheClear(_) | ServeError::Address(_) | ServeError::Certificate { .. } => {
             Failure::config(error)

@@ -1,14 +1,19 @@
 //! `keyferry explain`.
 
+mod from_control;
+
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use keyferry_config::policy::{Destination, Explanation, RequestHead, SecretExplanation, UrlError};
 use owo_colors::Stream;
 
+use super::control_options::ControlOptions;
+use super::shown;
 use crate::configuration::{self, Leniency};
+use crate::control_client::{path, with_query};
 use crate::failure::Failure;
 use crate::terminal;
 
@@ -21,11 +26,18 @@ use crate::terminal;
 Examples:
   keyferry explain --config keyferry.yaml GET https://api.example/v1/models
   keyferry explain --config keyferry.yaml POST https://api.example/v1/messages -H 'Authorization: Bearer EXAMPLE_API_KEY'
-  keyferry explain --config keyferry.yaml GET https://api.example/ --json")]
+  keyferry explain --config keyferry.yaml GET https://api.example/ --json
+  keyferry explain --principal alice GET https://api.example/v1/models")]
 pub(crate) struct Explain {
     /// The configuration
-    #[arg(long, short, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, short, value_name = "FILE", required_unless_present = "principal")]
+    config: Option<PathBuf>,
+    /// Ask the control service about this principal instead
+    #[arg(long, value_name = "PRINCIPAL", conflicts_with_all = ["config", "headers", "lenient"])]
+    principal: Option<String>,
+    /// And about this user who asks in the principal's channel
+    #[arg(long, value_name = "PRINCIPAL", requires = "principal")]
+    requester: Option<String>,
     /// The request's method
     #[arg(value_name = "METHOD")]
     method: Method,
@@ -40,17 +52,26 @@ pub(crate) struct Explain {
     json: bool,
     #[command(flatten)]
     leniency: Leniency,
+    #[command(flatten)]
+    control: ControlOptions,
 }
 
 impl Explain {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let document = configuration::load(&self.config, &self.leniency)?;
-        let policy = Arc::new(configuration::compile(&self.config, &document)?);
-        let headers: HeaderMap =
-            self.headers.into_iter().fold(HeaderMap::new(), |mut headers, (name, value)| {
-                headers.append(name, value);
-                headers
-            });
+        match (&self.config, &self.principal) {
+            (Some(config), _) => self.judge(config),
+            (None, Some(principal)) => self.ask(principal),
+            (None, None) => Err(Failure::config("give --config FILE or --principal PRINCIPAL")),
+        }
+    }
+
+    fn judge(&self, config: &Path) -> Result<(), Failure> {
+        let document = configuration::load(config, &self.leniency)?;
+        let policy = Arc::new(configuration::compile(config, &document)?);
+        let headers: HeaderMap = self.headers.iter().fold(HeaderMap::new(), |mut headers, (name, value)| {
+            headers.append(name, value.clone());
+            headers
+        });
         let request = RequestHead { method: &self.method, target: &self.url.target, headers: &headers };
         let explanation = policy.explain(&self.url.destination, &request);
         if self.json {
@@ -59,18 +80,38 @@ impl Explain {
         }
         terminal::data(text(&explanation))
     }
+
+    fn ask(&self, principal: &str) -> Result<(), Failure> {
+        self.control.ask(async |client| {
+            let principal = client.principal(principal).await?;
+            let requester = match &self.requester {
+                Some(requester) => Some(client.principal(requester).await?),
+                None => None,
+            };
+            let mut query = vec![("method", self.method.as_str()), ("url", self.url.text.as_str())];
+            query.extend(requester.as_ref().map(|requester| ("requester_principal_id", requester.id())));
+            let asked = with_query(path(["principals", principal.id(), "explain"]), query);
+            let answer = client.get(&asked).await?;
+            if self.json {
+                return shown::json(answer.value());
+            }
+            terminal::data(from_control::text(answer.value()))
+        })
+    }
 }
 
 /// A URL as a request sees it.
 #[derive(Clone, Debug)]
 struct Target {
+    text: String,
     destination: Destination,
     target: String,
 }
 
 impl Target {
     fn parse(text: &str) -> Result<Self, UrlError> {
-        Destination::of_url(text).map(|(destination, target)| Self { destination, target })
+        let text_of = text.to_owned();
+        Destination::of_url(text).map(|(destination, target)| Self { text: text_of, destination, target })
     }
 }
 

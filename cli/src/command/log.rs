@@ -3,7 +3,7 @@
 mod filter;
 mod follow;
 mod pretty;
-mod printable;
+pub(super) mod printable;
 mod verify;
 
 use std::fs::File;

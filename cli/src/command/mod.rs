@@ -1,26 +1,52 @@
 //! The commands, one file each.
 
-mod ca;
+pub(crate) mod ca;
 mod check;
 mod completions;
 mod config_print;
 mod control;
+mod control_options;
 mod demo;
+mod egress;
 mod explain;
+mod grant;
 mod keyring;
 mod log;
 mod man;
+mod perms;
 mod policy;
+mod principal;
+mod proxies;
 mod proxy;
+mod sandbox;
 mod sandbox_init;
 mod schema;
+mod secret;
+mod secret_value;
+mod shown;
+mod status;
+mod target;
+mod up;
 
 use crate::failure::Failure;
+pub(crate) use control::serve_failure;
+pub(crate) use proxy::start_failure;
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
+    Up(up::Up),
     Proxy(proxy::Proxy),
     Control(control::Control),
+    Secret(secret::Secret),
+    Grant(grant::Grant),
+    Revoke(grant::Revoke),
+    Allow(egress::Allow),
+    Deny(egress::Deny),
+    Principal(principal::Principal),
+    Proxies(proxies::Proxies),
+    Sandbox(sandbox::Sandbox),
+    Status(status::Status),
+    Perms(perms::Perms),
     Check(check::Check),
     Explain(explain::Explain),
     Log(log::Log),
@@ -43,8 +69,19 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self {
+            Self::Up(up) => up.run(),
             Self::Proxy(proxy) => proxy.run(),
             Self::Control(control) => control.run(),
+            Self::Secret(secret) => secret.run(),
+            Self::Grant(grant) => grant.run(),
+            Self::Revoke(revoke) => revoke.run(),
+            Self::Allow(allow) => allow.run(),
+            Self::Deny(deny) => deny.run(),
+            Self::Principal(principal) => principal.run(),
+            Self::Proxies(proxies) => proxies.run(),
+            Self::Sandbox(sandbox) => sandbox.run(),
+            Self::Status(status) => status.run(),
+            Self::Perms(perms) => perms.run(),
             Self::Check(check) => check.run(),
             Self::Explain(explain) => explain.run(),
             Self::Log(log) => log.run(),

@@ -60,7 +60,7 @@ impl Proxy {
 }
 
 /// Shells hand out 1,024 descriptors, and each tunnel may take two; the hard limit is what the operator grants.
-fn raise_descriptor_limit() {
+pub(super) fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     // What is not granted is not there; the proxy counts its connections anyway.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
@@ -116,7 +116,7 @@ impl Configuration for File {
 }
 
 /// What the configuration says is wrong, or what it names is not as it says: a script tells them apart by the exit code.
-fn start_failure(error: StartError) -> Failure {
+pub(crate) fn start_failure(error: StartError) -> Failure {
     match error {
         StartError::NoListener
         | StartError::Policy(_)

@@ -5,7 +5,7 @@ use crate::keyferry::Place;
 #[test]
 fn every_command_has_help_with_examples() {
     let place = Place::new();
-    let commands: [&[&str]; 14] = [
+    let commands: &[&[&str]] = &[
         &[],
         &["proxy"],
         &["check"],
@@ -20,9 +20,35 @@ fn every_command_has_help_with_examples() {
         &["schema"],
         &["completions"],
         &["man"],
+        &["up"],
+        &["perms"],
+        &["secret"],
+        &["secret", "add"],
+        &["secret", "list"],
+        &["secret", "rm"],
+        &["grant"],
+        &["revoke"],
+        &["allow"],
+        &["deny"],
+        &["principal"],
+        &["principal", "add"],
+        &["principal", "list"],
+        &["principal", "show"],
+        &["principal", "rm"],
+        &["proxies"],
+        &["proxies", "add"],
+        &["proxies", "list"],
+        &["proxies", "assign"],
+        &["proxies", "rm"],
+        &["sandbox"],
+        &["sandbox", "create"],
+        &["sandbox", "list"],
+        &["sandbox", "rotate"],
+        &["sandbox", "rm"],
+        &["status"],
     ];
     for command in commands {
-        let run = place.run(&[command, &["--help"]].concat());
+        let run = place.run(&[*command, &["--help"]].concat());
 
         assert_eq!((run.exit_code, run.stderr.as_str()), (0, ""), "{command:?}");
         assert!(run.stdout.contains("\nExamples:\n  keyferry "), "{command:?}: {}", run.stdout);

@@ -5,11 +5,14 @@
 mod ca;
 mod check;
 mod config_print;
+mod control_service;
 mod demo;
 mod explain;
 mod help;
 mod keyferry;
+mod perms;
 mod policy_replay;
 mod policy_test;
 mod references;
 mod unsupported;
+mod verbs;

@@ -49,7 +49,7 @@ pub(crate) async fn delete(call: Call) -> Result<Answer, ApiError> {
     let (key, _) = call.caller.operator()?;
     let found = mine(&call).await?;
     let row: i64 = found.get("row")?;
-    if row == key {
+    if Some(row) == key {
         return Err(ApiError::Refused("cannot revoke the API key used for this request"));
     }
     let mut write = call.write().await?;

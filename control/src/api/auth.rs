@@ -19,11 +19,22 @@ pub(crate) enum Admits {
     Anyone,
 }
 
+/// Through which door a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// One that strangers reach.
+    Open,
+    /// The socket that this process's own user alone can connect to.
+    Owner,
+}
+
 /// Who calls.
 #[derive(Clone, Debug)]
 pub(crate) enum Caller {
     /// Somebody with this key.
     Operator { key: i64, user: i64 },
+    /// Whoever runs this process, as the first operator.
+    Owner { user: i64 },
     /// This proxy.
     Proxy { row: i64 },
     /// Nobody asked.
@@ -35,6 +46,7 @@ impl Caller {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Operator { key, .. } => IdOf::ApiKey.id(*key),
+            Self::Owner { user } => IdOf::User.id(*user),
             Self::Proxy { row } => IdOf::Proxy.id(*row),
             Self::Anyone => "system".to_owned(),
         }
@@ -44,23 +56,35 @@ impl Caller {
     pub(crate) fn proxy(&self) -> Result<i64, ApiError> {
         match self {
             Self::Proxy { row } => Ok(*row),
-            Self::Operator { .. } | Self::Anyone => Err(ApiError::NoProxy),
+            Self::Operator { .. } | Self::Owner { .. } | Self::Anyone => Err(ApiError::NoProxy),
         }
     }
 
-    /// The operator who calls: key and user.
-    pub(crate) fn operator(&self) -> Result<(i64, i64), ApiError> {
+    /// The operator who calls: the key, where one was needed, and the user.
+    pub(crate) fn operator(&self) -> Result<(Option<i64>, i64), ApiError> {
         match self {
-            Self::Operator { key, user } => Ok((*key, *user)),
+            Self::Operator { key, user } => Ok((Some(*key), *user)),
+            Self::Owner { user } => Ok((None, *user)),
             Self::Proxy { .. } | Self::Anyone => Err(ApiError::NoOperator),
         }
     }
 }
 
 /// Lets a caller in, or says why not.
-pub(crate) async fn admit(app: &App, admits: Admits, headers: &HeaderMap) -> Result<Caller, ApiError> {
+pub(crate) async fn admit(
+    app: &App,
+    door: Door,
+    admits: Admits,
+    headers: &HeaderMap,
+) -> Result<Caller, ApiError> {
     match admits {
         Admits::Anyone => Ok(Caller::Anyone),
+        // Whoever shows a key, even here, is taken for whom the key says.
+        Admits::Operator if door == Door::Owner && !headers.contains_key(header::AUTHORIZATION) => {
+            let first = sql("SELECT row FROM control_users ORDER BY row LIMIT 1");
+            let user = app.store.fetch_optional(first).await?.ok_or(ApiError::NoOperator)?;
+            Ok(Caller::Owner { user: user.get("row")? })
+        }
         Admits::Operator => operator(app, headers).await?.ok_or(ApiError::NoOperator),
         Admits::Proxy => proxy(app, headers).await,
     }

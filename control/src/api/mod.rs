@@ -32,6 +32,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use http::header;
 use keyferry_store::Store;
 
+pub(crate) use auth::Door;
 pub use openapi::document as openapi_document;
 
 use crate::Clock;
@@ -63,15 +64,15 @@ const LONGEST_BODY: usize = 1024 * 1024;
 /// How long it may take, where no listener says otherwise (T32).
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 
-/// The whole API.
-pub(crate) fn router(app: &Arc<App>) -> Router {
+/// The whole API, behind one door.
+pub(crate) fn router(app: &Arc<App>, door: Door) -> Router {
     let mut router = Router::new();
     let mut paths: Vec<(&str, MethodRouter)> = Vec::new();
     for route in table() {
         let app = Arc::clone(app);
         let handler = move |path: Result<RawPathParams, RawPathParamsRejection>, request: Request| {
             let app = Arc::clone(&app);
-            async move { serve(app, route, path, request).await.unwrap_or_else(IntoResponse::into_response) }
+            async move { serve(app, door, route, path, request).await.unwrap_or_else(IntoResponse::into_response) }
         };
         let filter = MethodFilter::try_from(route.method.clone()).expect("a method of the table");
         let method = on(filter, handler);
@@ -90,6 +91,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
 
 async fn serve(
     app: Arc<App>,
+    door: Door,
     route: &'static Route,
     path: Result<RawPathParams, RawPathParamsRejection>,
     request: Request,
@@ -97,7 +99,7 @@ async fn serve(
     let (head, body) = request.into_parts();
     // Who may not call learns nothing else, not even whether the body was right.
     let arrival = head.extensions.get::<Arrival>();
-    let caller = match auth::admit(&app, route.admits, &head.headers).await {
+    let caller = match auth::admit(&app, door, route.admits, &head.headers).await {
         Err(refused @ (ApiError::NoOperator | ApiError::NoProxy)) => {
             if let Some(peer) = arrival.and_then(|arrival| arrival.peer) {
                 tokio::time::sleep(app.attempts.failed(peer, std::time::Instant::now())).await;

@@ -86,7 +86,7 @@ pub(super) async fn serve(
         let arrival = Arrival { peer, body: limits.body };
         let tls = match &door {
             Door::Tls(_, acceptor) => Some(acceptor.clone()),
-            Door::Tcp(_) | Door::Unix(_) => None,
+            Door::Tcp(_) | Door::Unix(_) | Door::Owner(_) => None,
         };
         open.spawn(async move {
             let _held = (place, member);
@@ -148,12 +148,24 @@ async fn accept(door: &Door) -> (Socket, Option<IpAddr>) {
                 (Socket::Tcp(socket), Some(peer.ip().to_canonical()))
             }),
             Door::Unix(listener) => listener.accept().await.map(|(socket, _)| (Socket::Unix(socket), None)),
+            Door::Owner(listener) => match listener.accept().await {
+                Ok((socket, _)) if !is_ours(&socket) => {
+                    tracing::warn!("another user connected to the owner's socket and was turned away");
+                    continue;
+                }
+                accepted => accepted.map(|(socket, _)| (Socket::Unix(socket), None)),
+            },
         };
         match accepted {
             Ok(accepted) => return accepted,
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
+}
+
+/// By what the kernel says of its other end.
+fn is_ours(socket: &UnixStream) -> bool {
+    socket.peer_cred().is_ok_and(|peer| peer.uid() == rustix::process::geteuid().as_raw())
 }
 
 /// How many connections each address has.

@@ -93,9 +93,24 @@ enum Door {
     Tcp(TcpListener),
     Tls(TcpListener, TlsAcceptor),
     Unix(UnixListener),
+    /// For callers of this process's own user.
+    Owner(UnixListener),
 }
 
 impl Server {
+    /// Opens a socket that serves this process's own user and nobody else, whatever becomes of its mode: connections of others,
+    /// root's too, are closed.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be listened on.
+    pub fn open_for_owner(path: &Path) -> Result<Self, ServeError> {
+        let listen = Listen::Unix(path.to_owned());
+        let failed = |error| ServeError::Listen { listen: listen.to_string(), error };
+        let listener = open_socket(path).map_err(failed)?;
+        Ok(Self { door: Door::Owner(listener), limits: Limits::default(), address: listen.to_string() })
+    }
+
     /// Opens the door.
     ///
     /// # Errors

@@ -31,39 +31,43 @@ pub(crate) struct Bundle {
 
 impl Bundle {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let ours = AuthorityCertificate::load(&self.cert).map_err(Failure::fatal)?;
-        ours.check().map_err(Failure::fatal)?;
-
-        let system = rustls_native_certs::load_native_certs();
-        for error in &system.errors {
-            terminal::warning(&error.to_string());
-        }
-        if system.certs.is_empty() {
-            terminal::warning(
-                "no root certificates were found on this system\nhint: install the package ca-certificates",
-            );
-        }
-        // Where SSL_CERT_FILE names an older bundle, ours is among the system's already.
-        let mut certificates: Vec<&[u8]> = system
-            .certs
-            .iter()
-            .map(AsRef::as_ref)
-            .filter(|der: &&[u8]| *der != ours.der().as_ref())
-            .collect();
-        certificates.push(ours.der());
-
-        let config = EncodeConfig::new().set_line_ending(LineEnding::LF);
-        let blocks: Vec<String> = certificates
-            .iter()
-            .map(|der| pem::encode_config(&Pem::new("CERTIFICATE", *der), config))
-            .collect();
-        let text = blocks.concat();
+        let text = text(&self.cert)?;
         match self.out {
             None => terminal::data(text.trim_end()),
-            Some(path) => replace(&path, text.as_bytes())
-                .map_err(|error| Failure::fatal(format!("{}: cannot be written: {error}", path.display()))),
+            Some(path) => write(&path, &text),
         }
     }
+}
+
+/// The system's roots and ours, PEM.
+pub(crate) fn text(cert: &Path) -> Result<String, Failure> {
+    let ours = AuthorityCertificate::load(cert).map_err(Failure::fatal)?;
+    ours.check().map_err(Failure::fatal)?;
+
+    let system = rustls_native_certs::load_native_certs();
+    for error in &system.errors {
+        terminal::warning(&error.to_string());
+    }
+    if system.certs.is_empty() {
+        terminal::warning(
+            "no root certificates were found on this system\nhint: install the package ca-certificates",
+        );
+    }
+    // Where SSL_CERT_FILE names an older bundle, ours is among the system's already.
+    let mut certificates: Vec<&[u8]> =
+        system.certs.iter().map(AsRef::as_ref).filter(|der: &&[u8]| *der != ours.der().as_ref()).collect();
+    certificates.push(ours.der());
+
+    let config = EncodeConfig::new().set_line_ending(LineEnding::LF);
+    let blocks: Vec<String> =
+        certificates.iter().map(|der| pem::encode_config(&Pem::new("CERTIFICATE", *der), config)).collect();
+    Ok(blocks.concat())
+}
+
+/// Puts a bundle where clients read it.
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    replace(path, text.as_bytes())
+        .map_err(|error| Failure::fatal(format!("{}: cannot be written: {error}", path.display())))
 }
 
 /// A client that reads the bundle at this moment sees the old one or the new one, and never half of one.

@@ -37,14 +37,7 @@ pub(crate) struct Init {
 
 impl Init {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let pem = Authority::generate(&NewAuthority { name: self.name, days: self.days })
-            .map_err(Failure::config)?;
-        create(&self.key, 0o600, pem.key.as_bytes())?;
-        if let Err(failure) = create(&self.cert, 0o644, pem.certificate.as_bytes()) {
-            // Half a pair is of no use, and would stop the next attempt.
-            let _ = fs::remove_file(&self.key);
-            return Err(failure);
-        }
+        make(&self.cert, &self.key, NewAuthority { name: self.name, days: self.days })?;
         let made = AuthorityCertificate::load(&self.cert).map_err(Failure::fatal)?;
         let strong = |text: &str| terminal::strong(Stream::Stderr, text);
         let (cert, key) = (self.cert.display(), self.key.display());
@@ -56,6 +49,18 @@ impl Init {
         terminal::talk(terminal::with_hints(&format!("hint: tls: {{ ca_cert: {cert}, ca_key: {key} }}")));
         Ok(())
     }
+}
+
+/// Makes both files, or neither.
+pub(crate) fn make(cert: &Path, key: &Path, authority: NewAuthority) -> Result<(), Failure> {
+    let pem = Authority::generate(&authority).map_err(Failure::config)?;
+    create(key, 0o600, pem.key.as_bytes())?;
+    if let Err(failure) = create(cert, 0o644, pem.certificate.as_bytes()) {
+        // Half a pair is of no use, and would stop the next attempt.
+        let _ = fs::remove_file(key);
+        return Err(failure);
+    }
+    Ok(())
 }
 
 /// Creates a file that must not exist yet (O_EXCL: a link that somebody put there is not followed), whole or not at all.

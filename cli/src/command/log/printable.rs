@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Replaces what is not to be printed by `\u{1b}`.
-pub(super) fn text(text: &str) -> Cow<'_, str> {
+pub(in crate::command) fn text(text: &str) -> Cow<'_, str> {
     replaced(text, |character, out| write!(out, "\\u{{{:x}}}", u32::from(character)))
 }
 
 /// The same inside JSON, where `\u001b` means the character itself.
-pub(super) fn json(text: &str) -> Cow<'_, str> {
+pub(in crate::command) fn json(text: &str) -> Cow<'_, str> {
     replaced(text, |character, out| {
         let mut units = [0; 2];
         character.encode_utf16(&mut units).iter().try_for_each(|unit| write!(out, "\\u{unit:04x}"))

@@ -1,0 +1,38 @@
+//! A secret's value on its way in: from a file, from stdin, or typed. Never an argument, which `ps` and the shell's history show.
+
+use std::fs;
+use std::io::{self, IsTerminal, Read};
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+use crate::failure::Failure;
+
+/// Where it comes from: a file, `-` for stdin; without either, what is typed or piped in.
+pub(super) fn read(file: Option<&PathBuf>, what: &str) -> Result<SecretString, Failure> {
+    let text = match file.map(PathBuf::as_path) {
+        Some(path) if path != Path::new("-") => {
+            let read = fs::read_to_string(path).map(Zeroizing::new);
+            read.map_err(|error| Failure::config(format!("{}: cannot be read: {error}", path.display())))?
+        }
+        None if io::stdin().is_terminal() => {
+            let typed = rpassword::prompt_password(format!("Value of {what} (not shown): "));
+            Zeroizing::new(typed.map_err(|error| Failure::fatal(format!("the terminal: {error}")))?)
+        }
+        Some(_) | None => {
+            let mut text = Zeroizing::new(String::new());
+            let read = io::stdin().lock().read_to_string(&mut text);
+            read.map_err(|error| Failure::config(format!("stdin cannot be read: {error}")))?;
+            text
+        }
+    };
+    // `echo` and editors end a file with a line break that no secret has.
+    let value = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
+    if value.is_empty() {
+        return Err(Failure::config(format!(
+            "the value of {what} is empty\nhint: pipe it in, or name its file with --value-file"
+        )));
+    }
+    Ok(SecretString::from(value))
+}

@@ -1,0 +1,113 @@
+//! The folder in which `keyferry up` keeps everything: database, keys, authority, sockets.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use keyferry_proxy::tls::NewAuthority;
+use keyferry_seal::{Keyring, Keys};
+
+use crate::command::ca::{bundle, init};
+use crate::failure::Failure;
+
+/// Ours until it is dropped.
+pub(super) struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes it where it is not there, and takes it for this process alone.
+    pub(super) fn take(path: &Path) -> Result<Self, Failure> {
+        let failed = |error: std::io::Error| Failure::fatal(format!("{}: {error}", path.display()));
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        let path = path.canonicalize().map_err(failed)?;
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path.join("lock"))
+            .map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = lock.read_to_string(&mut holder);
+                return Err(Failure::fatal(format!(
+                    "{} is in use by another `keyferry up` (process {})\n\
+                     hint: use that one, end it, or give this one another --data-dir",
+                    path.display(),
+                    holder.trim()
+                )));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let pid = format!("{}\n", std::process::id());
+        lock.set_len(0).and_then(|()| lock.write_all(pid.as_bytes())).map_err(failed)?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    pub(super) fn authority(&self) -> (PathBuf, PathBuf) {
+        (self.file("ca.crt"), self.file("ca.key"))
+    }
+
+    /// The keys that seal the database, made where there are none and no database either: a new keyring would open nothing of it.
+    pub(super) fn keys(&self) -> Result<Keys, Failure> {
+        let file = self.file("keyring");
+        if !file.exists() {
+            if self.file("keyferry.db").exists() {
+                let file = file.display();
+                return Err(Failure::config(format!(
+                    "{file} is missing, and only it opens the database beside it\nhint: put it back from a copy"
+                )));
+            }
+            let keyring = Keyring::generate().map_err(Failure::fatal)?;
+            keyferry_seal::create_file(&file, &keyring).map_err(Failure::fatal)?;
+        }
+        Keys::from_file(&file).map_err(Failure::config)
+    }
+
+    /// The authority, made where there is none, and the bundle of its certificate with the system's roots.
+    pub(super) fn make_authority(&self) -> Result<PathBuf, Failure> {
+        let (cert, key) = self.authority();
+        if !cert.exists() && !key.exists() {
+            init::make(&cert, &key, NewAuthority { name: "keyferry".to_owned(), days: 3650 })?;
+        }
+        let bundle = self.file("ca-bundle.pem");
+        // As of this start: the system's roots may have changed.
+        bundle::write(&bundle, &bundle::text(&cert)?)?;
+        Ok(bundle)
+    }
+
+    /// Replaces a file that only its owner may read.
+    pub(super) fn write_private(&self, name: &str, content: &[u8]) -> Result<(), Failure> {
+        let path = self.file(name);
+        let written = tempfile::NamedTempFile::new_in(&self.path).and_then(|mut file| {
+            file.write_all(content)?;
+            file.as_file().sync_all()?;
+            file.persist(&path)?;
+            Ok(())
+        });
+        written.map_err(|error| Failure::fatal(format!("{}: cannot be written: {error}", path.display())))
+    }
+
+    pub(super) fn read(&self, name: &str) -> Result<Option<String>, Failure> {
+        let path = self.file(name);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Failure::fatal(format!("{}: cannot be read: {error}", path.display()))),
+        }
+    }
+}
