@@ -37,9 +37,10 @@ impl Operator {
     /// When the system does not.
     pub fn kill(&mut self) {
         let nowhere = tempfile::TempDir::new().expect("a temporary folder");
-        if let Ok(control) = std::mem::replace(&mut self.control, Err(nowhere)) {
-            self.control = Err(control.kill());
-        }
+        self.control = match std::mem::replace(&mut self.control, Err(nowhere)) {
+            Ok(control) => Err(control.kill()),
+            down => down,
+        };
     }
 
     /// Starts it again where it was.
