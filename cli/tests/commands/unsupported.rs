@@ -59,7 +59,7 @@ fn a_token_and_an_address_of_a_control_service_go_together() {
     let proxy = ["proxy", "--config", "keyferry.yaml"];
 
     let token = place.variable("KEYFERRY_PROXY_TOKEN", "iprx_s3cret");
-    let half = "error: the proxy has a token and no address of a control service\n  hint: give --control, or set KEYFERRY_CONTROL_PLANE_URL\n";
+    let half = "error: the proxy has a token and no address of a control service\nhint: give --control, or set KEYFERRY_CONTROL_PLANE_URL\n";
     assert_eq!(token.run(&proxy), Run::of(2, "", half));
 
     let clear = token.variable("IRON_CONTROL_PLANE_URL", "http://control.example");
