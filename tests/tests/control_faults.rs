@@ -67,7 +67,7 @@ on_both_databases! {
                             answered.lock().expect("nobody panicked").insert(id.clone());
                             let grant = json!({ "data": { "principal_id": principal, "static_secret_id": id } }).to_string();
                             let Some(grant) = ask(control.curl_command(&key, &["--json", &grant], "/api/v1/grants")) else { return };
-                            if n % 3 == 0 {
+                            if n.is_multiple_of(3) {
                                 let grant = grant["data"]["id"].as_str().unwrap_or_else(|| panic!("{grant}"));
                                 let path = format!("/api/v1/grants/{grant}");
                                 let output = control.curl_command(&key, &["-X", "DELETE"], &path).output().expect("curl runs");
