@@ -27,6 +27,7 @@ mod refusal;
 mod reload;
 mod retry;
 mod session;
+mod signal;
 mod start;
 mod stream;
 mod sync;

@@ -2,12 +2,10 @@
 //! closed (invariant 11, T67).
 
 use std::collections::HashMap;
-use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 
-use futures_util::task::AtomicWaker;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 use keyferry_config::document::Source;
@@ -15,9 +13,9 @@ use keyferry_config::policy::{
     Destination, Host, Plan, Policy, Reason, Refusal, RequestHead, Scope, TunnelVerdict, Verdict,
 };
 use smallvec::SmallVec;
-use tokio_util::sync::CancellationToken;
 
 use crate::identity::Sandbox;
+use crate::signal::Signal;
 
 /// All tunnels, and all connections on which requests in cleartext arrive.
 #[derive(Debug, Default)]
@@ -33,7 +31,7 @@ pub(crate) struct OpenTunnel {
     target: Option<(Host, u16)>,
     /// Whose it is, where a sandbox proved it.
     sandbox: Option<Arc<Sandbox>>,
-    closed: CancellationToken,
+    closed: Signal,
     exchanges: Mutex<Vec<Weak<OpenExchange>>>,
 }
 
@@ -45,8 +43,7 @@ pub(crate) struct OpenExchange {
     method: Method,
     target: PathAndQuery,
     secrets: SmallVec<[Arc<Source>; 1]>,
-    aborted: AtomicBool,
-    waker: AtomicWaker,
+    aborted: Signal,
     /// Keeps the tunnel in the table while something is open in it.
     _within: Arc<OpenTunnel>,
 }
@@ -61,7 +58,7 @@ impl OpenTunnels {
         let tunnel = Arc::new(OpenTunnel {
             target,
             sandbox,
-            closed: CancellationToken::new(),
+            closed: Signal::default(),
             exchanges: Mutex::new(Vec::new()),
         });
         let mut tunnels = lock(&self.tunnels);
@@ -84,7 +81,7 @@ impl OpenTunnels {
                 matches!(policy.decide_tunnel(host, *port), TunnelVerdict::Refuse(_))
             });
             if refused {
-                tunnel.closed.cancel();
+                tunnel.closed.raise();
                 closed += 1;
             }
         }
@@ -97,7 +94,7 @@ impl OpenTunnels {
         for tunnel in tunnels {
             if tunnel.sandbox.as_ref().is_some_and(|of| Arc::ptr_eq(of, sandbox)) {
                 tunnel.open_exchanges().iter().for_each(|exchange| exchange.abort());
-                tunnel.closed.cancel();
+                tunnel.closed.raise();
             }
         }
     }
@@ -106,7 +103,7 @@ impl OpenTunnels {
 impl OpenTunnel {
     /// Completes when the tunnel must end.
     pub(crate) async fn closed(&self) {
-        self.closed.cancelled().await;
+        self.closed.raised().await;
     }
 
     /// Enters an exchange that is about to leave.
@@ -126,8 +123,7 @@ impl OpenTunnel {
                 .secrets()
                 .map(|number| Arc::clone(scope.policy().secret(number).source()))
                 .collect(),
-            aborted: AtomicBool::new(false),
-            waker: AtomicWaker::new(),
+            aborted: Signal::default(),
             _within: Arc::clone(self),
         });
         let mut exchanges = lock(&self.exchanges);
@@ -168,23 +164,21 @@ impl OpenExchange {
     }
 
     fn abort(&self) {
-        self.aborted.store(true, Ordering::Release);
-        self.waker.wake();
+        self.aborted.raise();
     }
 
     /// Ready once the exchange must end.
     pub(crate) fn poll_aborted(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.waker.register(cx.waker());
-        if self.is_aborted() { Poll::Ready(()) } else { Poll::Pending }
+        self.aborted.poll_raised(cx)
     }
 
     /// Completes once the exchange must end.
     pub(crate) async fn aborted(&self) {
-        poll_fn(|cx| self.poll_aborted(cx)).await;
+        self.aborted.raised().await;
     }
 
     pub(crate) fn is_aborted(&self) -> bool {
-        self.aborted.load(Ordering::Acquire)
+        self.aborted.is_raised()
     }
 
     /// What its record says then.

@@ -39,10 +39,11 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 /// What arrives on a connection: a request, or something that must not be read as one.
 pub(crate) type Arrival = Result<Request<Incoming>, Fault>;
 
-/// Serves HTTP/1.1 behind a guard, which may turn into a tunnel or a WebSocket. `expects_head`: the first head must come in time.
+/// Serves HTTP/1.1 behind a guard, which may turn into a tunnel or a WebSocket. `expects_head`: the first head must come in time. What is
+/// open is ended once `winds_down` completes.
 pub(crate) async fn serve_h1<IO, F>(
-    plane: &DataPlane,
     io: IO,
+    winds_down: impl Future<Output = ()>,
     expects_head: bool,
     serve: impl Fn(Arrival) -> F,
 ) -> Result<(), hyper::Error>
@@ -55,18 +56,18 @@ where
         let mut arrived = control.arrive();
         let control = &control;
         let connect = request.method() == Method::CONNECT;
-        let response = serve(match arrived.fault.take() {
+        // Boxed: hyper has room for a request's future in each connection, an idle one too.
+        let response = Box::pin(serve(match arrived.fault.take() {
             Some(fault) => Err(fault),
             None => Ok(request),
-        });
-        // Boxed: hyper has room for a request's future in each connection, an idle one too.
-        Box::pin(async move {
+        }));
+        async move {
             let response = response.await;
             let status = response.status();
             let switched = status == StatusCode::SWITCHING_PROTOCOLS || (connect && status.is_success());
             control.decide(arrived.number(), switched);
             Ok::<_, Infallible>(response.map(|inner| Answer { inner, _answering: arrived.answering }))
-        })
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -79,17 +80,19 @@ where
     let mut connection = pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => ended,
-        () = plane.drain.begun() => {
+        () = winds_down => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     }
 }
 
-/// Serves HTTP/2. A client that says nothing at first, or for long while nothing is open, is sent away.
+/// Serves HTTP/2 until it ends or `winds_down` completes. A client that says nothing at first, or for long while nothing is open, is sent
+/// away.
 pub(crate) async fn serve_h2<IO, F>(
     plane: &Arc<DataPlane>,
     io: IO,
+    winds_down: impl Future<Output = ()>,
     serve: impl Fn(Arrival) -> F,
 ) -> Result<(), hyper::Error>
 where
@@ -107,7 +110,8 @@ where
             // A WebSocket has no body that would keep the connection from idling.
             request.extensions_mut().insert(arrived.answering.clone());
         }
-        let response = serve(Ok(request));
+        // Boxed: it would be moved with each of the futures around it.
+        let response = Box::pin(serve(Ok(request)));
         async move {
             let response = response.await;
             Ok::<_, Infallible>(response.map(|inner| Answer { inner, _answering: arrived.answering }))
@@ -125,14 +129,14 @@ where
     let mut connection = pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return ended,
-        () = plane.drain.begun() => {}
+        () = winds_down => {}
         () = control.idle() => {}
     }
     connection.as_mut().graceful_shutdown();
     connection.await
 }
 
-/// Runs the streams of an HTTP/2 connection as tasks that draining waits for: each has a record to write.
+/// Runs the streams of an HTTP/2 connection, which end with it, as tasks that draining waits for: each has a record to write.
 #[derive(Clone)]
 struct Streams(Arc<DataPlane>);
 
@@ -141,7 +145,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        self.0.drain.spawn(stream);
+        self.0.drain.spawn_dependent(stream);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What flows through a granted tunnel: TLS, or HTTP in cleartext, and nothing else (T21).
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,12 +26,19 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 // Each phase of a tunnel is boxed: it lives in one allocation of its own size, and the phases before it are gone when it runs. So is the
 // tunnel itself, of which each would have room for two.
 
+/// How long a tunnel that a new policy closes may take to say so. Its requests have been aborted already.
+const FAREWELL: Duration = Duration::from_millis(50);
+
 /// Serves a tunnel until it ends, is drained, or a new policy closes it.
 pub(super) async fn run(tunnel: Box<Tunnel>, upgraded: Upgraded) {
     let open = Arc::clone(&tunnel.open);
+    let mut served = pin!(unwrap(tunnel, upgraded));
     tokio::select! {
-        () = unwrap(tunnel, upgraded) => {}
-        () = open.closed() => {}
+        () = served.as_mut() => {}
+        // Some clients take the bare end of an HTTP/2 connection for the end of the response: they must see the streams reset.
+        () = open.closed() => {
+            let _ = tokio::time::timeout(FAREWELL, served).await;
+        }
     }
 }
 
@@ -59,7 +67,7 @@ where
             let message = format!("the TLS handshake took longer than {} s", HANDSHAKE.as_secs());
             Opened::Failed(Refusal::new(Reason::RequestTimeout, message), None)
         }),
-        () = plane.drain.begun() => Opened::Nothing,
+        () = winds_down(&tunnel) => Opened::Nothing,
     };
     match opened {
         Opened::Tls(accepted) => {
@@ -113,6 +121,14 @@ where
     }
 }
 
+/// Completes when draining begins, or a new policy closes the tunnel.
+async fn winds_down(tunnel: &Tunnel) {
+    tokio::select! {
+        () = tunnel.session.plane.drain.begun() => {}
+        () = tunnel.open.closed() => {}
+    }
+}
+
 async fn serve<IO>(tunnel: Box<Tunnel>, scheme: Scheme, sni: Option<Arc<str>>, io: IO, is_h2: bool)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -136,10 +152,11 @@ where
             }
         }
     };
+    let winds_down = winds_down(&inside.0);
     let ended = if is_h2 {
-        Box::pin(serve_h2(&plane, io, serve)).await
+        Box::pin(serve_h2(&plane, io, winds_down, serve)).await
     } else {
-        Box::pin(serve_h1(&plane, io, false, serve)).await
+        Box::pin(serve_h1(io, winds_down, false, serve)).await
     };
     if let Err(error) = ended {
         tracing::debug!(%error, target = &*inside.0.target, "a tunnel ended with an error");

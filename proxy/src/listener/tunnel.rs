@@ -1,6 +1,7 @@
 //! The tunnel listener: CONNECT, and absolute-form HTTP, on one port.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,10 +33,11 @@ const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 
 /// Accepts connections until the listener is closed or draining begins.
 pub(crate) async fn accept(plane: Arc<DataPlane>, bound: Bound, closed: CancellationToken) {
+    let mut draining = pin!(plane.drain.begun());
     loop {
         let accepted = tokio::select! {
             accepted = bound.listener.accept() => accepted,
-            () = plane.drain.begun() => return,
+            () = draining.as_mut() => return,
             () = closed.cancelled() => return,
         };
         match accepted {
@@ -65,7 +67,7 @@ pub(crate) async fn accept(plane: Arc<DataPlane>, bound: Bound, closed: Cancella
 
 /// A tunnel keeps its connection's `admitted`.
 async fn serve(plane: Arc<DataPlane>, tcp: TcpStream, remote: SocketAddr, admitted: Arc<Admitted>) {
-    let result = serve_h1(&plane, tcp, true, |arrival| {
+    let result = serve_h1(tcp, plane.drain.begun(), true, |arrival| {
         let session = Session::of_nobody(&plane, remote);
         let admitted = Arc::clone(&admitted);
         async {
@@ -88,7 +90,7 @@ async fn turn_away(
     _counted: Admitted,
     refusal: Refusal,
 ) {
-    let answered = serve_h1(&plane, tcp, true, |arrival| {
+    let answered = serve_h1(tcp, plane.drain.begun(), true, |arrival| {
         let session = Session::of_nobody(&plane, remote);
         let method = arrival.ok().map(|request| request.method().clone());
         let fault = Fault { refusal: refusal.clone(), method };
