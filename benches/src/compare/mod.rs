@@ -3,6 +3,7 @@
 //! A round measures every scenario with every proxy before the next round begins, so that a noisy minute of the machine falls on all of
 //! them. All processes run from the start; one that is not measured waits on its sockets and takes nothing.
 
+mod chart;
 mod config;
 mod measure;
 mod part;

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::Options;
+use super::chart::Chart;
 use super::measure::Sample;
 use super::scenario::{Counts, Scenario, Who};
 use super::statistics::{Samples, Spread};
@@ -183,6 +184,9 @@ impl Report {
         if let Some(policies) = self.policies() {
             let _ = write!(text, "\n### keyferry by the size of its policy\n\n{policies}");
         }
+        for chart in self.charts().iter().filter(|chart| !chart.is_empty()) {
+            let _ = write!(text, "\n{chart}");
+        }
         let _ = write!(text, "\n### Budgets\n\n{}", self.budgets());
         for sample in &self.samples.0 {
             if let super::measure::RunResult::Error(error) = &sample.result {
@@ -241,6 +245,29 @@ impl Report {
             }
         }
         (!table.is_empty()).then_some(table)
+    }
+
+    /// The figures that tell most. Processor time is without mitmproxy, beside which the others would be too small to see.
+    fn charts(&self) -> [Chart; 4] {
+        let median = |scenario: &str, target: &str, figure: fn(&Outcome) -> Option<f64>| {
+            self.samples.figure(scenario, target, figure).map(|spread: Spread| spread.median)
+        };
+        let mut keep_alive =
+            Chart::bars("Processor time per request, µs: keep-alive, 16 connections, h1 (less is better)");
+        let mut tunnel = Chart::bars("Processor time per new tunnel, TLS and request, µs (less is better)");
+        let mut rate = Chart::bars("Requests per second: keep-alive, 16 connections, h1 (more is better)");
+        for Measured { name, .. } in self.targets.iter().filter(|target| target.who == Who::Proxies) {
+            if name != MITMPROXY {
+                keep_alive.point(name, median("h1-16", name, Outcome::processor_per_request));
+                tunnel.point(name, median("tunnel", name, Outcome::processor_per_request));
+            }
+            rate.point(name, median("h1-16", name, |outcome| Some(outcome.rate())));
+        }
+        let mut policies = Chart::line("Processor time per request, µs, as rules and secrets grow");
+        for Measured { name, .. } in self.targets.iter().filter(|target| target.who == Who::Policies) {
+            policies.point(name, median("policy", name, Outcome::processor_per_request));
+        }
+        [keep_alive, tunnel, rate, policies]
     }
 
     /// What the architecture asks for, beside what was measured.
