@@ -221,6 +221,13 @@ fn check(spec: &Spec) -> Result<(), Error> {
     if spec.command.iter().any(|word| word.as_bytes().contains(&0)) {
         return Err(Error::Command { problem: "none that can be run: it holds a NUL" });
     }
+    let variables = spec.environment.iter().map(|(name, value)| name.len() + value.len() + 1);
+    let lengths: Vec<usize> = spec.command.iter().map(|word| word.len()).chain(variables).collect();
+    if lengths.iter().any(|length| *length >= WORD) || lengths.iter().sum::<usize>() >= ALL_WORDS {
+        return Err(Error::Command {
+            problem: "longer than the kernel takes, with its variables: 128 KiB for one and 6 MiB for all",
+        });
+    }
     let limits = &spec.limits;
     for (what, given, least) in [
         ("memory", limits.memory, 32 << 20),
@@ -235,6 +242,10 @@ fn check(spec: &Spec) -> Result<(), Error> {
     }
     Ok(())
 }
+
+/// The kernel's limits on the arguments and variables of a program (execve(2)), with the NUL after each.
+const WORD: usize = 128 << 10;
+const ALL_WORDS: usize = 6 << 20;
 
 fn check_proxy_socket(path: &Path) -> Result<(), Error> {
     let problem = |problem: String| Error::ProxySocket { path: path.to_owned(), problem };

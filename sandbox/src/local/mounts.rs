@@ -123,7 +123,7 @@ impl Arguments {
         self.push(["--dev", "/dev"]);
         self.limited(tmp, "/dev/shm");
         self.limited(tmp, "/tmp");
-        self.push(["--symlink", "/tmp", "/var/tmp"]);
+        self.limited(tmp, "/var/tmp");
         self.limited(home, layout::HOME);
     }
 

@@ -55,8 +55,8 @@ impl KeptApart {
     }
 }
 
-const SHARED: [&str; 10] =
-    ["/", "/home", "/root", "/tmp", "/var", "/opt", "/srv", "/mnt", "/run", "/run/keyferry"];
+const SHARED: [&str; 11] =
+    ["/", "/home", "/root", "/tmp", "/var", "/var/tmp", "/opt", "/srv", "/mnt", "/run", "/run/keyferry"];
 const OF_THE_SYSTEM: [&str; 10] =
     ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/proc", "/sys", "/dev"];
 
