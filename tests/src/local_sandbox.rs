@@ -1,13 +1,14 @@
 //! What the local driver is tested with: directories of its own, a stand-in for the proxy, and real programs inside.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use keyferry_sandbox::testing::Bench;
 use keyferry_sandbox::{Environment, Host, Limits, LocalDriver, Request, SandboxId, Spec, Workspace};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpStream, UnixListener};
 
 use crate::authority::Authority;
 
@@ -45,6 +46,25 @@ impl LocalBench {
         let name = if greeting == GREETING { "proxy.sock".to_owned() } else { format!("{greeting}.sock") };
         let path = self.path().join(name);
         tokio::spawn(greet(UnixListener::bind(&path).expect("a socket"), greeting.to_owned()));
+        path
+    }
+
+    /// The way to a real proxy.
+    ///
+    /// # Panics
+    /// When its socket cannot be made.
+    #[must_use]
+    pub fn relay(&self, proxy: SocketAddr) -> PathBuf {
+        let path = self.path().join("relay.sock");
+        let listener = UnixListener::bind(&path).expect("a socket");
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut proxy = TcpStream::connect(proxy).await?;
+                    copy_bidirectional(&mut client, &mut proxy).await
+                });
+            }
+        });
         path
     }
 

@@ -4,9 +4,13 @@ use std::os::linux::net::SocketAddrExt;
 use std::path::{Path, PathBuf};
 
 use keyferry_sandbox::testing::{Bench, Outcome, conformance, run, script};
-use keyferry_sandbox::{Driver, Error, Exit, Host, LocalDriver, Sandbox};
+use keyferry_sandbox::{
+    Driver, Environment, Error, Exit, Granted, Host, LocalDriver, Request, Sandbox, Shown,
+};
 use keyferry_tests::local_sandbox::{self, GREETING, LocalBench};
+use keyferry_tests::origin::Origin;
 use keyferry_tests::parts;
+use keyferry_tests::proxy::Proxy;
 
 fn bench() -> LocalBench {
     LocalBench::new(Path::new(env!("CARGO_BIN_EXE_keyferry-under-test")))
@@ -55,6 +59,53 @@ async fn every_program_trusts_the_same_authorities() {
     assert_eq!(script(&bench, proxied).await, Outcome::said(expected));
 }
 
+/// With nothing but the variables that every sandbox has.
+#[tokio::test(flavor = "multi_thread")]
+async fn java_and_curl_reach_a_service_through_the_real_proxy() {
+    const REAL: &str = "real-0123456789";
+    const POLICY: &str = r#"
+transforms:
+  - { name: allowlist, config: { domains: [api.example] } }
+  - name: secrets
+    config:
+      secrets:
+        - source: { type: env, var: SERVICE_TOKEN }
+          replace: { proxy_value: SERVICE_TOKEN, match_headers: [X-Api-Key] }
+          rules: [{ host: api.example }]
+"#;
+    let origin = Origin::start("api.example").await;
+    let proxy = Proxy::builder(env!("CARGO_BIN_EXE_keyferry-under-test"))
+        .policy(POLICY)
+        .env("SERVICE_TOKEN", REAL)
+        .route(&origin)
+        .start()
+        .await;
+    let bench = bench();
+    let (url, program) = (origin.url("/v1/models"), parts::program("java/Ask.java"));
+    let script = format!(
+        "java {} {url} \"$SERVICE_TOKEN\" && curl -sS -H \"X-Api-Key: $SERVICE_TOKEN\" {url} >/dev/null && echo asked",
+        program.display()
+    );
+    let mut spec = bench.spec(&["sh", "-c", &script]);
+    spec.read_only.push(program);
+    spec.ca_bundle = std::fs::read_to_string(proxy.ca_certificate()).unwrap();
+    spec.proxy_socket = bench.relay(proxy.address());
+    let token = Granted {
+        name: None,
+        foreign_id: "service".to_owned(),
+        shown: Shown::Placeholder("SERVICE_TOKEN".to_owned()),
+    };
+    spec.environment = Environment::new(&Request { secrets: vec![token], ..Request::default() }).unwrap();
+
+    let outcome = run(&bench, spec).await;
+
+    assert_eq!(outcome.exit, Exit::Code(0), "{outcome:?}");
+    assert!(outcome.stdout.ends_with("asked\n") && !outcome.stdout.contains(REAL), "{outcome:?}");
+    let keys: Vec<_> =
+        origin.received().iter().map(|request| request.header("x-api-key").map(str::to_owned)).collect();
+    assert_eq!(keys, [(); 3].map(|()| Some(REAL.to_owned())));
+}
+
 /// Each attempt says `name: what came of it`; what is expected stands beside it. The program has no way to know what to expect.
 #[tokio::test(flavor = "multi_thread")]
 async fn t69_nothing_else_is_reachable() {
@@ -91,6 +142,7 @@ udp to a name server: ENETUNREACH
 a name: gaierror
 a raw socket: EPERM
 a packet socket: EACCES
+a packet socket by its old name: EACCES
 a vsock socket: EACCES
 a bluetooth socket: EACCES
 an alg socket: EACCES
