@@ -7,6 +7,7 @@ pub mod authority;
 pub mod compare;
 pub mod load;
 pub mod process;
+pub mod table;
 pub mod tls;
 pub mod upstream;
 pub mod yardstick;

@@ -26,7 +26,8 @@ use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::authority::{Authority, AuthorityError, Pair};
@@ -50,6 +51,9 @@ pub struct Options {
     /// Whom upstreams are verified against
     #[arg(long)]
     pub upstream_ca: PathBuf,
+    /// A Unix socket for CONNECT as well
+    #[arg(long)]
+    pub socket: Option<PathBuf>,
 }
 
 /// Why it does not serve.
@@ -64,8 +68,8 @@ pub enum YardstickError {
     /// The leafs' key.
     #[error("the key of the leafs cannot be made: {0}")]
     Key(#[from] rcgen::Error),
-    /// The port.
-    #[error("the port cannot be listened on: {0}")]
+    /// The port, or the socket.
+    #[error("the port or the socket cannot be listened on: {0}")]
     Listen(std::io::Error),
 }
 
@@ -81,6 +85,16 @@ pub async fn serve(options: Options) -> Result<(), YardstickError> {
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, options.port)))
         .await
         .map_err(YardstickError::Listen)?;
+    if let Some(path) = options.socket {
+        let listener = UnixListener::bind(path).map_err(YardstickError::Listen)?;
+        let yardstick = Arc::clone(&yardstick);
+        tokio::spawn(async move {
+            loop {
+                let Ok((unix, _)) = listener.accept().await else { continue };
+                tokio::spawn(outer(Arc::clone(&yardstick), unix));
+            }
+        });
+    }
     loop {
         let Ok((tcp, _)) = listener.accept().await else { continue };
         let _ = tcp.set_nodelay(true);
@@ -96,7 +110,7 @@ struct Yardstick {
 }
 
 /// The connection of a client: CONNECT, and nothing else.
-async fn outer(yardstick: Arc<Yardstick>, tcp: TcpStream) {
+async fn outer<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(yardstick: Arc<Yardstick>, socket: S) {
     let service = service_fn(|mut request: Request<Incoming>| {
         let target = request.uri().authority().filter(|_| request.method() == Method::CONNECT).cloned();
         let granted = target.is_some();
@@ -106,7 +120,7 @@ async fn outer(yardstick: Arc<Yardstick>, tcp: TcpStream) {
             tokio::spawn(async move {
                 // A tunnel that fails is the load's to report.
                 if let Ok(upgraded) = upgrade.await {
-                    drop(inner(yardstick, target, upgraded).await);
+                    drop(inner::<S>(yardstick, target, upgraded).await);
                 }
             });
         }
@@ -114,16 +128,20 @@ async fn outer(yardstick: Arc<Yardstick>, tcp: TcpStream) {
         *response.status_mut() = if granted { StatusCode::OK } else { StatusCode::BAD_REQUEST };
         async { Ok::<_, Infallible>(response) }
     });
-    drop(h1_server().serve_connection(TokioIo::new(tcp), service).with_upgrades().await);
+    drop(h1_server().serve_connection(TokioIo::new(socket), service).with_upgrades().await);
 }
 
 /// The inside of a tunnel.
-async fn inner(yardstick: Arc<Yardstick>, target: UriAuthority, upgraded: Upgraded) -> Result<(), Failure> {
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().map_err(|_| "not a TCP connection")?;
+async fn inner<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    yardstick: Arc<Yardstick>,
+    target: UriAuthority,
+    upgraded: Upgraded,
+) -> Result<(), Failure> {
+    let parts = upgraded.downcast::<TokioIo<S>>().map_err(|_| "another connection")?;
     // Clients wait for the answer to CONNECT, so nothing was read past it.
-    let tcp = parts.io.into_inner();
+    let socket = parts.io.into_inner();
     let leaf = yardstick.leafs.of(target.host())?;
-    let stream = TlsAcceptor::from(leaf).accept(tcp).await?;
+    let stream = TlsAcceptor::from(leaf).accept(socket).await?;
     let protocol = Protocol::negotiated(stream.get_ref().1.alpn_protocol());
     let lane = Arc::new(Lane {
         host: HeaderValue::from_str(target.as_str())?,

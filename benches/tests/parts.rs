@@ -38,6 +38,7 @@ impl Bench {
             certificate: peer.certificate,
             key: peer.key,
             upstream_ca: pair.certificate,
+            socket: None,
         }));
         for port in [h1, h2, port] {
             while tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {

@@ -19,6 +19,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::command::sandbox_init::{self, SandboxInit};
+
 /// An egress proxy that swaps placeholders for real credentials.
 ///
 /// A sandbox holds placeholders only. keyferry is its one way out: it puts the real credential into the requests that the
@@ -42,16 +44,19 @@ Exit codes: 0 all is well, 1 something failed, 2 the configuration or the comman
 
 /// Runs the command that this process was called with.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let mut words = std::env::args_os().skip(1).peekable();
+    let done = if words.peek().is_some_and(|word| word == sandbox_init::NAME) {
+        SandboxInit::try_parse_from(words).map(SandboxInit::run)
+    } else {
+        Cli::try_parse().map(|cli| cli.command.run())
+    };
+    match done {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(failure)) => failure.report(),
         Err(error) => {
             // Help goes to stdout, a complaint to stderr; a reader that left early is not worth a word.
             let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         }
-    };
-    match cli.command.run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
     }
 }

@@ -23,6 +23,8 @@ pub(crate) const PROXY_SOCKET: &str = "/run/keyferry/proxy.sock";
 pub(crate) const COMMAND_STDIN: i32 = 3;
 pub(crate) const COMMAND_STDOUT: i32 = 4;
 pub(crate) const COMMAND_STDERR: i32 = 5;
+/// From here on, what bubblewrap mounts by descriptor.
+pub(crate) const FIRST_MOUNTED: i32 = 6;
 
 /// Both ends of loopback.
 pub(crate) const PROXY_ADDRESSES: [SocketAddr; 2] = [

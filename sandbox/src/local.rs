@@ -6,9 +6,11 @@ mod mounts;
 mod record;
 mod refusal;
 mod running;
+mod seen;
 mod spawner;
 mod workspace;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -23,7 +25,9 @@ use self::command::Places;
 use self::mounts::{Arguments, Mount};
 use self::record::{Owned, Records};
 pub use self::running::LocalSandbox;
+use self::seen::Seen;
 use self::spawner::Spawner;
+use self::workspace::{KeptApart, Protection};
 use crate::driver::{Driver, Warning};
 use crate::error::Error;
 use crate::inside::Order;
@@ -61,7 +65,9 @@ impl LocalDriver {
     /// # Errors
     /// When bubblewrap is missing, or the directory for records cannot be used.
     pub fn new(host: Host) -> Result<Self, Error> {
-        let nowhere = Places { search: &host.search_path, home: None, workspace: Path::new("/") };
+        let nothing = KeptApart::new(&[]);
+        let nowhere =
+            Places { search: &host.search_path, home: None, workspace: Path::new("/"), kept_apart: &nothing };
         let bubblewrap = nowhere
             .resolve("bwrap".as_ref())
             .map_err(|_| Error::BubblewrapMissing { searched: host.search_path.clone() })?
@@ -106,19 +112,29 @@ impl LocalSandbox {
         check(&spec)?;
         let trust_store = trust_store::from_pem(&spec.ca_bundle)?;
         let host = &shared.host;
-        let apart = [shared.records.path(), spec.proxy_socket.as_path()];
-        let workspace = workspace::locate(&spec.workspace.path, host.home.as_deref(), &apart)?;
+        let ours = [shared.records.path(), spec.proxy_socket.as_path(), host.keyferry.as_path()];
+        // Whoever can write our program runs outside the next time. Reading it harms nobody.
+        let (written, read) = (KeptApart::new(&ours), KeptApart::new(&ours[..2]));
+        let workspace = workspace::locate(&spec.workspace.path, host.home.as_deref(), &written)?;
         check_proxy_socket(&spec.proxy_socket)?;
-        let read_only = spec.read_only.iter().map(|path| shown(path)).collect::<Result<Vec<_>, _>>()?;
-        if !spec.workspace.allow_sockets {
-            [&workspace]
-                .into_iter()
-                .chain(&read_only)
-                .try_for_each(|path| workspace::refuse_sockets(path))?;
-        }
-        let places = Places { search: &host.search_path, home: host.home.as_deref(), workspace: &workspace };
+        let read_only =
+            spec.read_only.iter().map(|path| shown(path, &read)).collect::<Result<Vec<_>, _>>()?;
+        let places = Places {
+            search: &host.search_path,
+            home: host.home.as_deref(),
+            workspace: &workspace.path,
+            kept_apart: &read,
+        };
         let name = spec.command.first().map(OsString::as_os_str).unwrap_or_default();
         let program = places.resolve(name)?;
+        let shown: BTreeSet<&PathBuf> = program.mounts.iter().chain(&read_only).collect();
+        if !spec.workspace.allow_sockets {
+            shown
+                .iter()
+                .copied()
+                .chain([&workspace.path])
+                .try_for_each(|path| workspace::refuse_sockets(path))?;
+        }
         let mut environment = spec.environment;
         environment.find_programs_in(&program.directories);
 
@@ -137,30 +153,30 @@ impl LocalSandbox {
             program: program.path.into(),
             command: spec.command,
             environment,
-            directory: workspace.clone().into(),
+            directory: workspace.path.clone().into(),
             terminal: false,
             wall_clock: spec.limits.wall_clock,
             memory_per_process: spec.limits.memory.filter(|_| !cgroups.holds(Controller::Memory)),
             processes: spec.limits.processes.filter(|_| !cgroups.holds(Controller::Processes)),
         };
         let (uid, gid) = inside_ids();
-        let shown = || -> Result<Arguments, Error> {
+        let arguments = || -> Result<Arguments, Error> {
             let mut arguments = Arguments::isolated(uid, gid);
             arguments.system()?;
             arguments.processes()?;
             arguments.private(spec.limits.tmp, spec.limits.home);
             own_files(&mut arguments, &owned.directory, &spec.ca_bundle, &trust_store, (uid, gid))?;
-            arguments.mount(&Mount::shown(&host.keyferry, layout::INIT));
-            arguments.mount(&Mount::shown(&spec.proxy_socket, layout::PROXY_SOCKET));
-            let mut places: Vec<Mount> =
-                program.mounts.iter().chain(&read_only).map(|path| Mount::read_only(path)).collect();
-            places.push(Mount::Writable(workspace));
+            arguments.mount(Mount::shown(&host.keyferry, layout::INIT));
+            arguments.mount(Mount::shown(&spec.proxy_socket, layout::PROXY_SOCKET));
+            let mut places = shown.iter().map(|path| Mount::judged(path)).collect::<Result<Vec<_>, _>>()?;
+            let place = workspace.path.clone();
+            places.push(Mount::Judged { seen: workspace, place, writable: true });
             // What holds others comes before them, or it would hide them.
             places.sort_by_key(|mount| mount.place().components().count());
-            places.iter().chain(&protected).for_each(|mount| arguments.mount(mount));
+            places.into_iter().chain(protected).for_each(|mount| arguments.mount(mount));
             Ok(arguments)
         };
-        match shown() {
+        match arguments() {
             Ok(arguments) if !spec.limits.required || warnings.is_empty() => {
                 Ok(Self::new(Arc::clone(&shared), owned, order, arguments, cgroups.directories, warnings))
             }
@@ -176,24 +192,25 @@ impl LocalSandbox {
         }
     }
 
-    /// Makes what must be removed again, and writes down each thing.
+    /// Makes what must be removed again. It is written down first, so that it is found whenever this ends.
     fn furnish(
         shared: &Shared,
         owned: &Owned,
         id: &SandboxId,
         limits: &Limits,
-        workspace: &Path,
+        workspace: &Seen,
     ) -> Result<(Cgroups, Vec<Mount>), Error> {
-        let cgroups = Standing::read().make(id, limits);
+        let standing = Standing::read();
+        // Held to the end: two that plan for one workspace at a time would make the same.
         let all = shared.records.lock()?;
+        let protection = Protection::plan(workspace)?;
         owned.change(&all, |record| {
-            workspace.clone_into(&mut record.workspace);
-            record.cgroups.clone_from(&cgroups.directories);
+            record.workspace.clone_from(&workspace.path);
+            record.cgroups = standing.possible(id, limits);
+            record.stand_ins.clone_from(&protection.stand_ins);
         })?;
-        let mut stand_ins = Vec::new();
-        let protected = workspace::protect(workspace, &mut stand_ins);
-        owned.change(&all, |record| record.stand_ins = stand_ins)?;
-        Ok((cgroups, protected?))
+        let cgroups = standing.make(id, limits);
+        Ok((cgroups, protection.carry_out(workspace)?))
     }
 }
 
@@ -203,6 +220,13 @@ fn check(spec: &Spec) -> Result<(), Error> {
     }
     if spec.command.iter().any(|word| word.as_bytes().contains(&0)) {
         return Err(Error::Command { problem: "none that can be run: it holds a NUL" });
+    }
+    let variables = spec.environment.iter().map(|(name, value)| name.len() + value.len() + 1);
+    let lengths: Vec<usize> = spec.command.iter().map(|word| word.len()).chain(variables).collect();
+    if lengths.iter().any(|length| *length >= WORD) || lengths.iter().sum::<usize>() >= ALL_WORDS {
+        return Err(Error::Command {
+            problem: "longer than the kernel takes, with its variables: 128 KiB for one and 6 MiB for all",
+        });
     }
     let limits = &spec.limits;
     for (what, given, least) in [
@@ -219,6 +243,10 @@ fn check(spec: &Spec) -> Result<(), Error> {
     Ok(())
 }
 
+/// The kernel's limits on the arguments and variables of a program (execve(2)), with the NUL after each.
+const WORD: usize = 128 << 10;
+const ALL_WORDS: usize = 6 << 20;
+
 fn check_proxy_socket(path: &Path) -> Result<(), Error> {
     let problem = |problem: String| Error::ProxySocket { path: path.to_owned(), problem };
     let found = fs::metadata(path).map_err(|error| problem(error.to_string()))?;
@@ -226,12 +254,17 @@ fn check_proxy_socket(path: &Path) -> Result<(), Error> {
 }
 
 /// A path that somebody wants to see inside: as it is, without links, so that what was judged is what is mounted.
-fn shown(path: &Path) -> Result<PathBuf, Error> {
+fn shown(path: &Path, kept_apart: &KeptApart) -> Result<PathBuf, Error> {
     let problem = |problem: String| Error::ReadOnly { path: path.to_owned(), problem };
     let real = fs::canonicalize(path).map_err(|error| problem(error.to_string()))?;
     let ours = ["/proc", "/dev", "/sys", "/run/keyferry"].iter().any(|place| real.starts_with(place));
     if ours || real == Path::new("/") || real == Path::new("/run") {
         return Err(problem("it is the system's own\nhint: name the directory that is needed".to_owned()));
+    }
+    if kept_apart.meets(&real) {
+        return Err(problem(
+            "keyferry keeps its own files there\nhint: name what is needed of it".to_owned(),
+        ));
     }
     Ok(real)
 }
@@ -276,7 +309,7 @@ fn own_files(
     let mut put = |name: &str, content: &[u8], places: &[&str]| -> Result<(), Error> {
         let path = directory.join(name);
         write_new(&path, content)?;
-        places.iter().for_each(|place| arguments.mount(&Mount::shown(&path, *place)));
+        places.iter().for_each(|place| arguments.mount(Mount::shown(&path, *place)));
         Ok(())
     };
     put("passwd", passwd.as_bytes(), &["/etc/passwd"])?;

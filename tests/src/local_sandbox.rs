@@ -1,13 +1,14 @@
 //! What the local driver is tested with: directories of its own, a stand-in for the proxy, and real programs inside.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use keyferry_sandbox::testing::Bench;
 use keyferry_sandbox::{Environment, Host, Limits, LocalDriver, Request, SandboxId, Spec, Workspace};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpStream, UnixListener};
 
 use crate::authority::Authority;
 
@@ -31,10 +32,40 @@ impl LocalBench {
     pub fn new(keyferry: &Path) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let driver = driver(keyferry, &directory.path().join("state"));
-        let listener = UnixListener::bind(directory.path().join("proxy.sock")).expect("a socket");
-        tokio::spawn(greet(listener));
         let ca_bundle = Authority::named("sandbox test").pem().to_owned();
-        Self { directory, driver, ca_bundle, ids: AtomicU32::new(0) }
+        let bench = Self { directory, driver, ca_bundle, ids: AtomicU32::new(0) };
+        bench.proxy(GREETING);
+        bench
+    }
+
+    /// Another stand-in for the proxy, which answers this to everybody.
+    ///
+    /// # Panics
+    /// When its socket cannot be made.
+    pub fn proxy(&self, greeting: &str) -> PathBuf {
+        let name = if greeting == GREETING { "proxy.sock".to_owned() } else { format!("{greeting}.sock") };
+        let path = self.path().join(name);
+        tokio::spawn(greet(UnixListener::bind(&path).expect("a socket"), greeting.to_owned()));
+        path
+    }
+
+    /// The way to a real proxy.
+    ///
+    /// # Panics
+    /// When its socket cannot be made.
+    #[must_use]
+    pub fn relay(&self, proxy: SocketAddr) -> PathBuf {
+        let path = self.path().join("relay.sock");
+        let listener = UnixListener::bind(&path).expect("a socket");
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut proxy = TcpStream::connect(proxy).await?;
+                    copy_bidirectional(&mut client, &mut proxy).await
+                });
+            }
+        });
+        path
     }
 
     /// The directory that holds everything of this bench.
@@ -102,16 +133,66 @@ impl Bench for LocalBench {
 }
 
 /// Answers every connection's first bytes, as HTTP.
-async fn greet(listener: UnixListener) {
+async fn greet(listener: UnixListener, greeting: String) {
     while let Ok((mut client, _)) = listener.accept().await {
+        let greeting = greeting.clone();
         tokio::spawn(async move {
             let mut head = [0; 4096];
             let _ = client.read(&mut head).await;
             let answer = format!(
-                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{GREETING}",
-                GREETING.len()
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{greeting}",
+                greeting.len()
             );
             let _ = client.write_all(answer.as_bytes()).await;
         });
     }
+}
+
+/// The processes of the host whose arguments hold `mark`.
+///
+/// # Panics
+/// When this host does not tell of its processes.
+#[must_use]
+pub fn processes(mark: &str) -> Vec<i32> {
+    let of = |pid: &i32| {
+        std::fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| String::from_utf8_lossy(&line).contains(mark))
+    };
+    let entries = std::fs::read_dir("/proc").expect("processes").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(of).collect()
+}
+
+/// The cgroups whose names hold `mark`.
+#[must_use]
+pub fn cgroups(mark: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut directories = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().contains(mark) {
+                found.push(entry.path());
+            } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                directories.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+/// The processes that were told to mount a directory or something in it, or have it mounted.
+///
+/// # Panics
+/// When this host does not tell of its processes.
+#[must_use]
+pub fn inhabitants(directory: &Path) -> Vec<i32> {
+    let path = directory.to_str().expect("a path of ours");
+    let entries = std::fs::read_dir("/proc").expect("processes").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mounted = |pid: &i32| {
+        let mounts = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+        mounts.lines().any(|line| line.split(' ').nth(4).is_some_and(|place| place.starts_with(path)))
+    };
+    let told = processes(path);
+    pids.filter(|pid| mounted(pid) || told.contains(pid)).collect()
 }

@@ -11,7 +11,6 @@ mod patience;
 mod report;
 mod scenario;
 mod statistics;
-mod table;
 mod world;
 
 use std::path::PathBuf;

@@ -9,9 +9,9 @@ use super::chart::Chart;
 use super::measure::Sample;
 use super::scenario::{Counts, Scenario, Who};
 use super::statistics::{Samples, Spread};
-use super::table::{Table, number};
 use super::world::{DIRECT, KEYFERRY, MITMPROXY, SQUID, World, YARDSTICK};
 use crate::load::Outcome;
+use crate::table::{Table, number};
 
 /// One table.
 struct Figure {

@@ -19,7 +19,7 @@ mod principal;
 mod proxies;
 mod proxy;
 mod sandbox;
-mod sandbox_init;
+pub(crate) mod sandbox_init;
 mod schema;
 mod secret;
 mod secret_value;
@@ -58,8 +58,6 @@ pub(crate) enum Command {
     Ca(ca::Ca),
     #[command(subcommand)]
     Keyring(keyring::Keyring),
-    #[command(subcommand)]
-    SandboxInit(sandbox_init::SandboxInit),
     Demo(demo::Demo),
     Schema(schema::Schema),
     Completions(completions::Completions),
@@ -89,7 +87,6 @@ impl Command {
             Self::Config(config) => config.run(),
             Self::Ca(ca) => ca.run(),
             Self::Keyring(keyring) => keyring.run(),
-            Self::SandboxInit(sandbox_init) => sandbox_init.run(),
             Self::Demo(demo) => demo.run(),
             Self::Schema(schema) => schema.run(),
             Self::Completions(completions) => completions.run(),

@@ -16,7 +16,7 @@ use tokio::net::unix::OwnedReadHalf;
 use tokio::signal::unix::{Signal as Arrivals, SignalKind, signal};
 use tokio::time::Instant;
 
-use super::{Broken, Instruction, Order, Report, forward, line, seccomp};
+use super::{Broken, Instruction, Order, Report, descriptors, forward, line, seccomp};
 use crate::driver::Signal;
 use crate::layout;
 
@@ -26,6 +26,8 @@ use crate::layout;
 /// When the sandbox is not isolated as it should be, or the system refuses what the init needs.
 pub fn init() -> Result<(), Broken> {
     check_isolation()?;
+    // bubblewrap closes what it mounted; a descriptor of the host's would lead out of every namespace.
+    descriptors::close_above(layout::COMMAND_STDERR).map_err(Broken::at("close inherited descriptors"))?;
     let order = Order::read()?;
     let stdio = Stdios::take(order.terminal).map_err(Broken::at("take the command's input and output"))?;
     let control =

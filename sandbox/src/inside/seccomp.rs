@@ -99,6 +99,9 @@ const IOCTLS: [u32; 3] = [0x5412, 0x541C, 0x5423];
 /// The newest call that was judged (file_setattr, Linux 6.17). All architectures have given new calls the same numbers since 424.
 const LAST_JUDGED: u32 = 469;
 
+/// An internet socket of this type is a packet socket: so they were called before Linux 2.2.
+const SOCK_PACKET: u32 = 10;
+
 /// Unix and internet sockets, and netlink for what asks for the addresses of loopback; nothing else.
 fn sockets() -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
     let unix = libc::AF_UNIX.unsigned_abs();
@@ -108,8 +111,12 @@ fn sockets() -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
     let other_family: Vec<_> =
         families.iter().map(|family| argument_is_not(0, *family)).collect::<Result<_, _>>()?;
     let other_netlink = [argument_is(0, libc::AF_NETLINK.unsigned_abs())?, argument_is_not(2, route)?];
+    let by_its_old_name = [argument_is(0, libc::AF_INET.unsigned_abs())?, type_is(1, SOCK_PACKET)?];
     Ok(BTreeMap::from([
-        (libc::SYS_socket, vec![SeccompRule::new(other_family)?, rule(other_netlink)?]),
+        (
+            libc::SYS_socket,
+            vec![SeccompRule::new(other_family)?, rule(other_netlink)?, rule(by_its_old_name)?],
+        ),
         (libc::SYS_socketpair, vec![rule([argument_is_not(0, unix)?])?]),
     ]))
 }
@@ -148,6 +155,13 @@ fn argument_is(index: u8, value: u32) -> Result<SeccompCondition, BackendError> 
 
 fn argument_is_not(index: u8, value: u32) -> Result<SeccompCondition, BackendError> {
     SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value.into())
+}
+
+/// A socket's type without its flags.
+fn type_is(index: u8, kind: u32) -> Result<SeccompCondition, BackendError> {
+    const TYPES: u64 = 0xf;
+    let operator = SeccompCmpOp::MaskedEq(TYPES);
+    SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, kind.into())
 }
 
 fn argument_has(index: u8, flag: i32) -> Result<SeccompRule, BackendError> {

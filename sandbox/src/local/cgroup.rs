@@ -64,9 +64,25 @@ impl Standing {
         Self { groups: read("/proc/self/cgroup"), mounts: read("/proc/self/mountinfo") }
     }
 
+    /// Every group that [`Standing::make`] may make.
+    pub(super) fn possible(&self, id: &SandboxId, limits: &Limits) -> Vec<PathBuf> {
+        let name = name(id);
+        let controllers = [Controller::Memory, Controller::Processes, Controller::Cpu];
+        let asked = controllers.into_iter().filter(|controller| controller.settings(limits).is_some());
+        let mut possible: Vec<PathBuf> =
+            asked.filter_map(|controller| Some(self.own_v1(controller)?.join(&name))).collect();
+        if let Some((mount, own)) = self.own_v2() {
+            let parents = own.ancestors().take_while(|parent| parent.starts_with(&mount));
+            possible.extend(parents.map(|parent| parent.join(&name)));
+        }
+        possible.sort();
+        possible.dedup();
+        possible
+    }
+
     /// Makes what can be made of the limits that are set.
     pub(super) fn make(&self, id: &SandboxId, limits: &Limits) -> Cgroups {
-        let name = format!("keyferry-{id}");
+        let name = name(id);
         let mut made = Cgroups::default();
         let mut unified = Vec::new();
         for controller in [Controller::Memory, Controller::Processes, Controller::Cpu] {
@@ -182,6 +198,10 @@ pub(super) fn remove(directory: &Path) -> Result<(), Error> {
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(())
+}
+
+fn name(id: &SandboxId) -> String {
+    format!("keyferry-{id}")
 }
 
 fn below(mount: &str, root: &str, path: &str) -> PathBuf {

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
+use super::workspace::KeptApart;
 use crate::error::Error;
 
 /// A program, and what must be seen inside so that it runs.
@@ -26,6 +27,7 @@ pub(super) struct Places<'a> {
     pub(super) search: &'a str,
     pub(super) home: Option<&'a Path>,
     pub(super) workspace: &'a Path,
+    pub(super) kept_apart: &'a KeptApart,
 }
 
 impl Places<'_> {
@@ -33,7 +35,10 @@ impl Places<'_> {
     pub(super) fn resolve(&self, name: &OsStr) -> Result<Program, Error> {
         let mut program = Program { path: self.find(name)?, ..Program::default() };
         self.need(&program.path.clone(), &mut program);
-        if let Some(interpreter) = interpreter(&program.path) {
+        if let Some(interpreter) = interpreter(&program.path)
+            && (!interpreter.contains('/')
+                || fs::canonicalize(&program.path).is_ok_and(|real| self.is_trusted(&real)))
+        {
             // One that is missing shows when the script is run.
             if let Ok(path) = self.find(interpreter.as_ref()) {
                 self.need(&path, &mut program);
@@ -54,6 +59,13 @@ impl Places<'_> {
         candidates.find(|path| is_program(path)).ok_or_else(missing)
     }
 
+    /// What lies in the workspace may be the work of a sandbox. It does not choose what the next one sees of the host: neither by a
+    /// link nor by an interpreter's path.
+    fn is_trusted(&self, path: &Path) -> bool {
+        let holder = path.parent().and_then(|holder| fs::canonicalize(holder).ok());
+        !path.starts_with(self.workspace) && !holder.is_some_and(|holder| holder.starts_with(self.workspace))
+    }
+
     /// Notes what `path` needs, link by link.
     fn need(&self, path: &Path, program: &mut Program) {
         const LINKS: usize = 16;
@@ -66,6 +78,9 @@ impl Places<'_> {
         }
         let mut hop = path.to_owned();
         for _ in 0..LINKS {
+            if !self.is_trusted(&hop) {
+                return;
+            }
             self.show(&hop, program);
             match fs::read_link(&hop) {
                 Ok(target) => hop = normal(&hop.parent().unwrap_or(Path::new("/")).join(target)),
@@ -89,18 +104,15 @@ impl Places<'_> {
         let parts: Vec<Component<'_>> = path.components().collect();
         // A Node package: itself and what it depends on.
         if let Some(place) = parts.iter().position(|part| part.as_os_str() == "node_modules") {
-            return parts[..=place].iter().collect();
+            let packages: PathBuf = parts[..=place].iter().collect();
+            return if self.kept_apart.meets(&packages) { path.to_owned() } else { packages };
         }
         let Some(directory) = path.parent() else { return path.to_owned() };
         let installed_in_bin = directory.file_name().is_some_and(|name| name == "bin");
         let prefix = if installed_in_bin { directory.parent().unwrap_or(directory) } else { directory };
-        if self.is_narrow(prefix) {
-            prefix.to_owned()
-        } else if installed_in_bin {
-            directory.to_owned()
-        } else {
-            path.to_owned()
-        }
+        let candidates = [(self.is_narrow(prefix), prefix), (installed_in_bin, directory)];
+        let fitting = candidates.into_iter().find(|(fits, place)| *fits && !self.kept_apart.meets(place));
+        fitting.map_or(path, |(_, place)| place).to_owned()
     }
 
     /// Whether a directory can be one program's own. `~/.local`, `~/.cargo` and their like hold credentials beside programs.
@@ -150,8 +162,15 @@ fn normal(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
+    static NOTHING: KeptApart = KeptApart(Vec::new());
+
     fn places(home: &str) -> Places<'_> {
-        Places { search: "", home: Some(Path::new(home)), workspace: Path::new("/work") }
+        Places {
+            search: "",
+            home: Some(Path::new(home)),
+            workspace: Path::new("/work"),
+            kept_apart: &NOTHING,
+        }
     }
 
     #[test]
@@ -180,6 +199,47 @@ mod tests {
     }
 
     #[test]
+    fn an_installation_that_holds_our_own_files_is_not_shown_as_a_whole() {
+        let ours = KeptApart(vec!["/opt/suite/data".into(), "/opt/apps/node_modules/.state".into()]);
+        let places = Places { kept_apart: &ours, ..places("/home/u") };
+        for (path, shown) in [
+            ("/opt/suite/bin/tool", "/opt/suite/bin"),
+            ("/opt/suite/tool", "/opt/suite/tool"),
+            ("/opt/apps/node_modules/tool/cli.js", "/opt/apps/node_modules/tool/cli.js"),
+            ("/opt/other/bin/tool", "/opt/other"),
+        ] {
+            assert_eq!(places.installation(Path::new(path)), Path::new(shown), "{path}");
+        }
+    }
+
+    /// A sandbox may have left it there.
+    #[test]
+    fn what_lies_in_the_workspace_chooses_nothing_that_is_shown() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        let workspace = root.join("workspace");
+        for (path, text) in [
+            ("other/project/bin/tool", "#!/bin/sh\n"),
+            ("node/bin/node", ""),
+            ("workspace/script", &format!("#!{}/other/project/bin/tool\n", root.display())),
+            ("workspace/agent.js", "#!/usr/bin/env node\n"),
+        ] {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        std::os::unix::fs::symlink(root.join("other/project/bin/tool"), workspace.join("link")).unwrap();
+        let search = root.join("node/bin");
+        let search = search.to_str().unwrap();
+        let places = Places { search, workspace: &workspace, ..places("/nowhere") };
+        for (name, shown) in [("./script", None), ("./link", None), ("./agent.js", Some("node/bin"))] {
+            let mounts = places.resolve(name.as_ref()).unwrap().mounts;
+            assert_eq!(mounts, shown.map(|path| root.join(path)).into_iter().collect(), "{name}");
+        }
+    }
+
+    #[test]
     fn a_script_brings_its_interpreter_and_a_link_what_it_leads_to() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path().canonicalize().unwrap();
@@ -196,7 +256,7 @@ mod tests {
             .unwrap();
         let search = format!("relative:{0}/home/bin:{0}/node/bin", root.display());
         let home = root.join("home");
-        let places = Places { search: &search, home: Some(&home), workspace: Path::new("/work") };
+        let places = Places { search: &search, ..places(home.to_str().unwrap()) };
 
         let found = places.resolve("agent".as_ref()).unwrap();
 
@@ -212,7 +272,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_an_error_that_says_where_it_was_looked_for() {
-        let places = Places { search: "/usr/bin:/bin", home: None, workspace: Path::new("/tmp") };
+        let places = Places { search: "/usr/bin:/bin", workspace: Path::new("/tmp"), ..places("/") };
         for name in ["no-such-program", "./no-such-program", "/etc/passwd", "/usr", ""] {
             let error = places.resolve(name.as_ref()).unwrap_err();
             assert!(matches!(error, Error::CommandNotFound { .. }), "{name}: {error}");

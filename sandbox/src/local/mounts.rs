@@ -2,18 +2,22 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::seen::Seen;
 use crate::error::Error;
 use crate::layout;
 
 /// One thing that is mounted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Mount {
+    /// The system's, or our own.
     ReadOnly { from: PathBuf, to: PathBuf },
-    Writable(PathBuf),
+    /// What a sandbox could change, or lies where one could: as it was judged, not what stands there now.
+    Judged { seen: Seen, place: PathBuf, writable: bool },
 }
 
 impl Mount {
@@ -26,22 +30,33 @@ impl Mount {
         Self::ReadOnly { from: from.into(), to: to.into() }
     }
 
+    /// What `place` leads to now, there and read-only.
+    pub(super) fn judged(place: &Path) -> Result<Self, Error> {
+        let seen =
+            fs::canonicalize(place).and_then(|real| Seen::at(&real)).map_err(Error::io("open", place))?;
+        Ok(Self::Judged { seen, place: place.to_owned(), writable: false })
+    }
+
     pub(super) fn place(&self) -> &Path {
         match self {
             Self::ReadOnly { to, .. } => to,
-            Self::Writable(path) => path,
+            Self::Judged { place, .. } => place,
         }
     }
 }
 
 /// bubblewrap's arguments.
-#[derive(Default)]
-pub(super) struct Arguments(Vec<OsString>);
+#[derive(Debug, Default)]
+pub(super) struct Arguments {
+    words: Vec<OsString>,
+    /// What is mounted by descriptor; the first is to be number [`layout::FIRST_MOUNTED`].
+    descriptors: Vec<OwnedFd>,
+}
 
 impl Arguments {
     /// The namespaces, and the rights that nobody has.
     pub(super) fn isolated(uid: u32, gid: u32) -> Self {
-        let mut arguments = Self(Vec::with_capacity(256));
+        let mut arguments = Self { words: Vec::with_capacity(256), ..Self::default() };
         for flag in [
             "--unshare-user",
             "--unshare-pid",
@@ -69,7 +84,7 @@ impl Arguments {
             let path = Path::new("/").join(name);
             match fs::read_link(&path) {
                 Ok(target) => self.push([OsStr::new("--symlink"), target.as_os_str(), path.as_os_str()]),
-                Err(_) if path.is_dir() => self.mount(&Mount::read_only(&path)),
+                Err(_) if path.is_dir() => self.mount(Mount::read_only(&path)),
                 Err(_) => {}
             }
         }
@@ -97,7 +112,7 @@ impl Arguments {
             let Ok(found) = fs::symlink_metadata(entry.path()) else { continue };
             let writable = found.is_file() && found.permissions().mode() & 0o222 != 0;
             if found.is_dir() || writable {
-                self.mount(&Mount::read_only(&entry.path()));
+                self.mount(Mount::read_only(&entry.path()));
             }
         }
         Ok(())
@@ -108,7 +123,7 @@ impl Arguments {
         self.push(["--dev", "/dev"]);
         self.limited(tmp, "/dev/shm");
         self.limited(tmp, "/tmp");
-        self.push(["--symlink", "/tmp", "/var/tmp"]);
+        self.limited(tmp, "/var/tmp");
         self.limited(home, layout::HOME);
     }
 
@@ -116,18 +131,23 @@ impl Arguments {
         self.push(["--perms", "0700", "--size", &size.to_string(), "--tmpfs", place]);
     }
 
-    pub(super) fn mount(&mut self, mount: &Mount) {
+    pub(super) fn mount(&mut self, mount: Mount) {
         match mount {
             Mount::ReadOnly { from, to } => {
                 self.push([OsStr::new("--ro-bind"), from.as_os_str(), to.as_os_str()]);
             }
-            Mount::Writable(path) => self.push([OsStr::new("--bind"), path.as_os_str(), path.as_os_str()]),
+            Mount::Judged { seen, place, writable } => {
+                let how = if writable { "--bind-fd" } else { "--ro-bind-fd" };
+                let number = layout::FIRST_MOUNTED.unsigned_abs() as usize + self.descriptors.len();
+                self.push([OsStr::new(how), OsStr::new(&number.to_string()), place.as_os_str()]);
+                self.descriptors.push(seen.into_file());
+            }
         }
     }
 
     fn mount_if_there(&mut self, path: &Path) {
         if path.exists() {
-            self.mount(&Mount::read_only(path));
+            self.mount(Mount::read_only(path));
         }
     }
 
@@ -139,11 +159,11 @@ impl Arguments {
     }
 
     pub(super) fn push<const N: usize, T: AsRef<OsStr>>(&mut self, words: [T; N]) {
-        self.0.extend(words.iter().map(|word| word.as_ref().to_owned()));
+        self.words.extend(words.iter().map(|word| word.as_ref().to_owned()));
     }
 
-    pub(super) fn into_words(self) -> Vec<OsString> {
-        self.0
+    pub(super) fn into_parts(self) -> (Vec<OsString>, Vec<OwnedFd>) {
+        (self.words, self.descriptors)
     }
 }
 

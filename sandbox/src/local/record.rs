@@ -1,7 +1,9 @@
 //! What is known on disk of each sandbox, so that whoever comes after its owner can clean up.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -69,9 +71,18 @@ impl Records {
             }
             made => made.map_err(Error::io("make", &directory))?,
         }
-        let lock = lock_file(&directory.join(LOCK))?;
-        lock.try_lock().map_err(|error| Error::io("lock", &directory)(error.into()))?;
-        Ok(Owned { directory, _lock: lock })
+        let locked = lock_file(&directory.join(LOCK)).and_then(|lock| {
+            lock.try_lock().map_err(|error| Error::io("lock", &directory)(error.into()))?;
+            Ok(lock)
+        });
+        match locked {
+            Ok(lock) => Ok(Owned { directory, _lock: lock }),
+            Err(error) => {
+                // On a full disk; nobody could own it.
+                let _ = fs::remove_dir_all(&directory);
+                Err(error)
+            }
+        }
     }
 
     /// Those whose owner is gone.
@@ -106,15 +117,14 @@ impl Records {
             self.abandoned(id)
         };
         let Some(lock) = lock else { return Ok(()) };
-        self.clean(&Owned { directory: self.0.join(id.as_str()), _lock: lock })
+        let owned = Owned { directory: self.0.join(id.as_str()), _lock: lock };
+        owned.end_processes()?;
+        self.clean(&owned)
     }
 
-    /// Ends what still runs and removes what the sandbox left.
+    /// Removes what the sandbox left, whose processes have ended.
     pub(super) fn clean(&self, owned: &Owned) -> Result<(), Error> {
         let record = owned.read()?;
-        if let Some((pid, started)) = record.process {
-            end_process(pid, started);
-        }
         record.cgroups.iter().try_for_each(|directory| cgroup::remove(directory))?;
         let _all = self.lock()?;
         let record = owned.read()?;
@@ -150,6 +160,19 @@ impl Owned {
             Err(Error::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(Record::default()),
             read => read,
         }
+    }
+
+    /// Ends what still runs, whether it was noted or not: bubblewrap that is killed in the middle of a start leaves a child that waits
+    /// for it forever.
+    pub(super) fn end_processes(&self) -> Result<(), Error> {
+        if let Some((pid, when)) = self.read()?.process {
+            end_process(pid, when);
+        }
+        let patience = Instant::now() + PATIENCE;
+        while end_those_that_mount(&self.directory)? && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// Changes the record. The lock on all records must be held: others write into it too.
@@ -194,18 +217,39 @@ pub(super) fn started(pid: i32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
+/// For what a process that was killed may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 fn end_process(pid: i32, when: u64) {
-    let Some(number) = Pid::from_raw(pid) else { return };
-    // Held first and compared then: the number may be another's by now, the descriptor's process may not.
-    let Ok(process) = pidfd_open(number, PidfdFlags::empty()) else { return };
-    if started(pid) != Some(when) {
-        return;
-    }
-    let _ = pidfd_send_signal(&process, Signal::KILL);
-    let patience = Instant::now() + Duration::from_secs(5);
+    kill(pid, || started(pid) == Some(when));
+    let patience = Instant::now() + PATIENCE;
     while started(pid) == Some(when) && !is_zombie(pid) && Instant::now() < patience {
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Kills a process if it is the one that is meant, and says whether it was.
+fn kill(pid: i32, is_meant: impl Fn() -> bool) -> bool {
+    let Some(number) = Pid::from_raw(pid) else { return false };
+    // Held first and compared then: the number may be another's by now, the descriptor's process may not.
+    let Ok(process) = pidfd_open(number, PidfdFlags::empty()) else { return false };
+    is_meant() && pidfd_send_signal(&process, Signal::KILL).is_ok()
+}
+
+/// Kills whoever was told to mount files of this sandbox's directory: bubblewrap and what is to become it. Says whether there was any.
+fn end_those_that_mount(directory: &Path) -> Result<bool, Error> {
+    let mut any = false;
+    for entry in fs::read_dir("/proc").map_err(Error::io("list", "/proc"))?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let mounts = || {
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+            let ours = |path: &[u8]| Path::new(OsStr::from_bytes(path)).starts_with(directory);
+            words.windows(2).any(|pair| pair[0] == b"--ro-bind" && ours(pair[1]))
+        };
+        any |= mounts() && kill(pid, mounts);
+    }
+    Ok(any)
 }
 
 /// Dead, and waiting for a parent who may never ask.

@@ -30,7 +30,7 @@ use crate::terminal::Terminal;
 #[derive(Debug)]
 pub struct LocalSandbox {
     shared: Arc<Shared>,
-    owned: Owned,
+    owned: Arc<Owned>,
     warnings: Vec<Warning>,
     stage: Stage,
 }
@@ -47,7 +47,7 @@ enum Stage {
 #[derive(Debug)]
 struct Prepared {
     order: Order,
-    arguments: Vec<std::ffi::OsString>,
+    arguments: Arguments,
     cgroups: Vec<PathBuf>,
 }
 
@@ -75,29 +75,29 @@ impl LocalSandbox {
         cgroups: Vec<PathBuf>,
         warnings: Vec<Warning>,
     ) -> Self {
-        let prepared = Prepared { order, arguments: arguments.into_words(), cgroups };
-        Self { shared, owned, warnings, stage: Stage::Prepared(Box::new(prepared)) }
+        let prepared = Prepared { order, arguments, cgroups };
+        Self { shared, owned: Arc::new(owned), warnings, stage: Stage::Prepared(Box::new(prepared)) }
     }
 
     async fn launch(&self, prepared: Prepared, attach: Attach) -> Result<(Running, Attached), Error> {
         let failed = |doing| Error::io(doing, &self.owned.directory);
-        let Prepared { mut order, arguments, cgroups } = prepared;
+        let Prepared { mut order, mut arguments, cgroups } = prepared;
         order.terminal = matches!(attach, Attach::Terminal(_));
         let (attached, theirs) = connect(attach).map_err(failed("connect the command of"))?;
 
         let path = self.owned.directory.join("sandbox.json");
         let text = serde_json::to_vec(&order).map_err(|error| failed("describe")(error.into()))?;
         write_new(&path, &text)?;
-        let mut last = Arguments::default();
-        last.mount(&Mount::shown(path, layout::ORDER));
+        arguments.mount(Mount::shown(path, layout::ORDER));
         if order.terminal {
             // Programs that ask for their terminal's name find it here; its own is of another /dev/pts.
             let [stdin, ..] = &theirs;
             let name = rustix::termios::ttyname(stdin, Vec::new())
                 .map_err(|error| failed("name the terminal of")(error.into()))?;
-            last.push([b"--dev-bind".as_slice(), name.to_bytes(), b"/dev/console"].map(os));
+            arguments.push([b"--dev-bind".as_slice(), name.to_bytes(), b"/dev/console"].map(os));
         }
-        last.closed();
+        arguments.closed();
+        let (words, mounted) = arguments.into_parts();
 
         let (control, inits) = Pair::pair().map_err(failed("talk to"))?;
         control.set_nonblocking(true).map_err(failed("talk to"))?;
@@ -107,13 +107,15 @@ impl LocalSandbox {
         for group in cgroups {
             command.arg("--cgroup").arg(group.join("cgroup.procs"));
         }
-        command.arg("--").arg(&self.shared.bubblewrap).args(arguments).args(last.into_words());
+        command.args(["--mounted", &mounted.len().to_string()]);
+        command.arg("--").arg(&self.shared.bubblewrap).args(words);
         command.args(["--", layout::INIT, "sandbox-init", "init"]);
         command.env_clear().current_dir("/").kill_on_drop(true);
         command.stdin(Stdio::from(OwnedFd::from(inits))).stdout(Stdio::null()).stderr(Stdio::piped());
-        let numbers = [layout::COMMAND_STDIN, layout::COMMAND_STDOUT, layout::COMMAND_STDERR];
-        let mappings =
-            theirs.into_iter().zip(numbers).map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd });
+        let given = theirs.into_iter().chain(mounted);
+        let mappings = (layout::COMMAND_STDIN..)
+            .zip(given)
+            .map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
         command
             .fd_mappings(mappings.collect())
             .map_err(|error| failed("connect the command of")(io::Error::other(error)))?;
@@ -125,7 +127,17 @@ impl LocalSandbox {
         let complaints = tokio::spawn(hear(complaints));
         let reports = BufReader::new(reports).lines();
         let mut running = Running { outside, reports, instructions, end: None, complaints };
-        match running.next().await {
+        let first = tokio::select! {
+            biased;
+            report = next(&mut running.reports) => report,
+            // Without a word, or killed: then a child of it may wait for it, holding what we would listen to.
+            _ = running.outside.wait() => {
+                let owned = Arc::clone(&self.owned);
+                blocking(move || owned.end_processes()).await?;
+                timeout(PATIENCE, next(&mut running.reports)).await.unwrap_or_default()
+            }
+        };
+        match first {
             Some(Report::Started) => Ok((running, attached)),
             Some(Report::Code(_) | Report::Signal(_) | Report::TimeLimit) | None => {
                 running.kill().await;
@@ -201,14 +213,9 @@ impl Sandbox for LocalSandbox {
 }
 
 impl Running {
-    async fn next(&mut self) -> Option<Report> {
-        let line = self.reports.next_line().await.ok()??;
-        serde_json::from_str(&line).ok()
-    }
-
     async fn wait(&mut self) -> Exit {
         while self.end.is_none() {
-            match self.next().await {
+            match next(&mut self.reports).await {
                 Some(Report::Started) => {}
                 Some(Report::Code(code)) => self.end = Some(Exit::Code(code)),
                 Some(Report::Signal(signal)) => self.end = Some(Exit::Signal(signal)),
@@ -226,7 +233,14 @@ impl Running {
         if timeout(PATIENCE, self.outside.wait()).await.is_err() {
             let _ = self.outside.kill().await;
         }
+        // Whoever killed bubblewrap did not wait for the init.
+        let _ = timeout(PATIENCE, async { while next(&mut self.reports).await.is_some() {} }).await;
     }
+}
+
+async fn next(reports: &mut Lines<BufReader<OwnedReadHalf>>) -> Option<Report> {
+    let line = reports.next_line().await.ok()??;
+    serde_json::from_str(&line).ok()
 }
 
 /// Both ends of what the command reads and writes: ours, and the command's three.

@@ -1,5 +1,6 @@
-//! Runs sandboxes until it is told what became of them, or is killed: `sandbox-runner KEYFERRY DIRECTORY COUNT SCRIPT`. In DIRECTORY are
-//! `proxy.sock`, `ca.pem` and `workspace`; `state` is made. The output is the command's, then how each ended.
+//! Runs sandboxes until it is told what became of them, or is killed: `sandbox-runner KEYFERRY DIRECTORY COUNT SCRIPT [LIMIT=NUMBER]…`.
+//! In DIRECTORY are `proxy.sock`, `ca.pem` and `workspace`; `state` is made. The output is what the driver warns of, what the command
+//! says, then how each ended.
 
 #![expect(clippy::print_stdout, reason = "the test reads it")]
 #![expect(clippy::expect_used, clippy::panic, reason = "it has nothing to do but to run")]
@@ -15,9 +16,10 @@ use tokio::io::AsyncReadExt;
 #[tokio::main]
 async fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, keyferry, directory, count, script] = &arguments[..] else {
-        panic!("sandbox-runner KEYFERRY DIRECTORY COUNT SCRIPT")
+    let [_, keyferry, directory, count, script, limits @ ..] = &arguments[..] else {
+        panic!("sandbox-runner KEYFERRY DIRECTORY COUNT SCRIPT [LIMIT=NUMBER]...")
     };
+    let limits = read(limits);
     let directory = Path::new(directory);
     let driver = local_sandbox::driver(Path::new(keyferry), &directory.join("state"));
     let mut runs = Vec::new();
@@ -29,7 +31,7 @@ async fn main() {
             read_only: Vec::new(),
             proxy_socket: directory.join("proxy.sock"),
             ca_bundle: std::fs::read_to_string(directory.join("ca.pem")).expect("certificates"),
-            limits: Limits::default(),
+            limits: limits.clone(),
         };
         let id = SandboxId::parse(&format!("runner-{}-{number}", std::process::id())).expect("an id");
         let driver = driver.clone();
@@ -40,12 +42,34 @@ async fn main() {
     }
 }
 
+fn read(words: &[String]) -> Limits {
+    let mut limits = Limits::default();
+    for word in words {
+        let (name, number) = word.split_once('=').expect("LIMIT=NUMBER");
+        let number: u64 = number.parse().expect("a number");
+        match name {
+            "memory" => limits.memory = Some(number),
+            "processes" => limits.processes = Some(number.try_into().expect("a small number")),
+            "cpu" => limits.cpu = Some(number.try_into().expect("a small number")),
+            "required" => limits.required = number == 1,
+            other => panic!("there is no limit {other}"),
+        }
+    }
+    limits
+}
+
 async fn run(driver: &impl Driver, id: SandboxId, spec: Spec) {
     let mut sandbox = driver.create(id, spec).await.unwrap_or_else(|error| panic!("{error}"));
-    let Attached::Pipes(mut pipes) =
-        sandbox.start(Attach::Pipes).await.unwrap_or_else(|error| panic!("{error}"))
-    else {
-        panic!("pipes were asked for")
+    for warning in sandbox.warnings() {
+        println!("warning: {warning}");
+    }
+    let mut pipes = match sandbox.start(Attach::Pipes).await {
+        Ok(Attached::Pipes(pipes)) => pipes,
+        Ok(Attached::Terminal(_)) => panic!("pipes were asked for"),
+        Err(error) => {
+            sandbox.delete().await.unwrap_or_else(|error| panic!("{error}"));
+            panic!("{error}")
+        }
     };
     let mut piece = [0; 4096];
     loop {

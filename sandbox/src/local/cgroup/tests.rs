@@ -35,8 +35,13 @@ fn version_2_limits_below_the_nearest_group_that_hands_its_controllers_down() {
     let id = SandboxId::parse("s1").unwrap();
     let one = Limits { processes: None, cpu: None, ..limits() };
 
+    let possible = standing.possible(&id, &one);
     let made = standing.make(&id, &one);
 
+    assert_eq!(
+        possible,
+        [tree.path().join("keyferry-s1"), slice.join("keyferry-s1"), own.join("keyferry-s1")]
+    );
     assert_eq!(
         made,
         Cgroups { directories: vec![made_by_the_kernel.clone()], held: vec![Controller::Memory] }
@@ -59,8 +64,11 @@ fn version_1_limits_in_the_hierarchy_of_each_controller() {
             + &mount("/", &place("pids"), "cgroup", "pids"),
     };
 
-    let made = standing.make(&SandboxId::parse("s1").unwrap(), &limits());
+    let id = SandboxId::parse("s1").unwrap();
+    let possible = standing.possible(&id, &limits());
+    let made = standing.make(&id, &limits());
 
+    assert!(made.directories.iter().all(|group| possible.contains(group)), "{possible:?}");
     assert_eq!(made.held, [Controller::Memory, Controller::Processes, Controller::Cpu]);
     assert_eq!(content(place("memory/box/keyferry-s1/memory.limit_in_bytes")), "1048576");
     assert_eq!(content(place("pids/keyferry-s1/pids.max")), "7");

@@ -4,20 +4,23 @@ use std::fmt::Write as _;
 
 /// A table whose columns line up in plain text, too.
 #[derive(Debug)]
-pub(super) struct Table {
+pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub(super) fn new(head: impl IntoIterator<Item = String>) -> Self {
+    /// With these words above its columns.
+    pub fn new(head: impl IntoIterator<Item = String>) -> Self {
         Self { rows: vec![head.into_iter().collect()] }
     }
 
-    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+    /// One more line.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether it has no line yet.
+    pub fn is_empty(&self) -> bool {
         self.rows.len() == 1
     }
 }
@@ -50,7 +53,7 @@ impl std::fmt::Display for Table {
 }
 
 /// A number with about three digits that mean something, and thousands set apart.
-pub(super) fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     let digits = match value.abs() {
         small if small < 10.0 => 2,
         medium if medium < 100.0 => 1,
