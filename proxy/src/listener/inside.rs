@@ -137,7 +137,10 @@ where
         }
     };
     let ended = if is_h2 {
-        Box::pin(serve_h2(&plane, io, serve)).await
+        let (tunnel, route, sni) = &*inside;
+        let around = Around { tunnel, sni: sni.as_ref() };
+        let unheard = || tunnel.session.record_unheard(route, around);
+        Box::pin(serve_h2(&plane, io, serve, unheard)).await
     } else {
         Box::pin(serve_h1(&plane, io, false, serve)).await
     };
