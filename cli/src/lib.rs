@@ -6,6 +6,7 @@ mod control_client;
 mod demo;
 mod environment;
 mod failure;
+mod lines;
 mod log;
 mod opentelemetry;
 mod perms;

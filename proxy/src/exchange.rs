@@ -18,13 +18,13 @@ use crate::body::{RequestBody, ResponseBody, discard};
 use crate::data_plane::Protocol;
 use crate::guard::request::{agrees, has_one_framing, strip_hop_by_hop, strip_response, wants_websocket};
 use crate::open::OpenExchange;
-use crate::redact::{Scan, narrow_request, scan_fields, scan_head};
+use crate::redact::{Scan, narrow_request, scan_fields};
 use crate::refusal;
 use crate::retry;
 use crate::session::{Around, Bound, Route, Session};
 use crate::trace;
 use crate::transform::secrets;
-use crate::upstream::{Approach, Lease, Phase};
+use crate::upstream::{Approach, Lease};
 use crate::websocket;
 
 /// Carries one request out; the answer is the upstream's, or our refusal.
@@ -102,6 +102,10 @@ async fn carry(
 ) -> Result<Answer, Refusal> {
     let extended = websocket::extended_connect(&mut parts)?;
     agrees(&parts, &route.destination, &route.host_header)?;
+    // Before a list in `Connection` may remove the mark.
+    if bound.mark().is_in(&parts.headers) {
+        return Err(Refusal::new(Reason::LoopDetected, "this request has been through this proxy before"));
+    }
     let websocket = match extended || wants_websocket(&parts) {
         true => {
             recorder.entry().method = Some(parts.method.clone());
@@ -173,14 +177,14 @@ async fn send(
     request: Request<RequestBody>,
     recorder: &mut Recorder,
 ) -> Result<(Response<Incoming>, Lease), Refusal> {
-    let Bound { generation, scope, .. } = bound;
+    let generation = &bound.generation;
     let slot = bound.slot(route);
     let flow = recorder.request_flow();
     let approach = Approach::new();
-    let sent =
-        generation.pool.send(slot, scope.exempt_networks(), request, &approach, |request, protocol| {
-            adapt(request, protocol, route);
-        });
+    let sent = generation.pool.send(slot, request, &approach, |request, lease| {
+        adapt(request, lease.protocol(), route);
+        bound.mark().put(request.headers_mut(), lease.peer());
+    });
     let limit = generation.limits.response_head;
     let (response, lease) = match within(limit, flow.as_deref(), sent).await {
         Some(answered) => answered?,
@@ -191,12 +195,7 @@ async fn send(
             return Err(Refusal::new(Reason::UpstreamTimeout, message));
         }
     };
-    let answered = Instant::now();
-    let waited_from = approach.dialled().map_or(recorder.started(), |dialled| dialled.ended);
-    recorder.telemetry().metrics.took(Phase::Header, answered.duration_since(waited_from));
-    if let Some(trace) = recorder.trace() {
-        (trace.dialled, trace.answered) = (approach.dialled().copied(), Some(answered));
-    }
+    recorder.answered(&approach);
     Ok((response, lease))
 }
 
@@ -273,7 +272,7 @@ async fn respond(
     lease: Lease,
     recorder: &mut Recorder,
 ) -> Result<Answer, Refusal> {
-    recorder.entry().upstream = Some((lease.address(), lease.protocol()));
+    recorder.entry().upstream = Some((lease.peer().address, lease.protocol()));
     let protocol = |message: String| Refusal::new(Reason::UpstreamProtocol, message);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(protocol("the upstream switched protocols without being asked to".to_owned()));
@@ -286,7 +285,7 @@ async fn respond(
     let redactor = bound.redactor().await.filter(|redactor| !redactor.is_empty());
     let scan = match &redactor {
         Some(redactor) => {
-            recorder.entry().redacted += scan_head(redactor, &mut response);
+            recorder.entry().redacted += scan_fields(redactor, response.headers_mut());
             let scan = Scan::new(redactor, response.headers_mut());
             Some(scan.map(Box::new).map_err(|error| {
                 protocol(format!("the response cannot be searched for live values: {error}"))
@@ -296,9 +295,15 @@ async fn respond(
     };
     recorder.entry().status = Some(response.status().as_u16());
     strip_response(response.headers_mut());
-    response.extensions_mut().remove::<OnUpgrade>();
-    // An upstream's own words may echo a value (T43), or look like one of our reasons.
-    response.extensions_mut().remove::<ReasonPhrase>();
+    // Beside the fields stand the reason phrase, which may echo a value (T43) or look like one of our reasons, and the spelling of names.
+    let beside = response.extensions_mut();
+    match scan {
+        Some(_) => beside.clear(),
+        None => {
+            beside.remove::<OnUpgrade>();
+            beside.remove::<ReasonPhrase>();
+        }
+    }
     *response.version_mut() = Version::HTTP_11;
     Ok(Answer::Response(response, lease, scan))
 }

@@ -17,7 +17,7 @@ use crate::identity::Credentials;
 use crate::start::StartError;
 use crate::telemetry::Telemetry;
 use crate::tls::{Authority, LeafCache, LeafSettings, UpstreamTls};
-use crate::upstream::{Connector, Pool};
+use crate::upstream::{Connector, LoopMark, Pool};
 
 /// Makes generations, one after the other.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub(crate) struct Builder {
     /// The addresses that nothing may dial.
     pub(crate) own: OwnListeners,
     telemetry: Arc<Telemetry>,
+    mark: LoopMark,
     before: Option<Built>,
     /// Of audit logs that may still have records to write.
     pub(crate) writers: Vec<Writer>,
@@ -75,7 +76,8 @@ struct PoolOrigin {
 
 impl Builder {
     pub(crate) fn new(sources: Sources, own: OwnListeners, telemetry: Arc<Telemetry>) -> Self {
-        Self { sources: Arc::new(sources), own, telemetry, before: None, writers: Vec::new() }
+        let (sources, mark) = (Arc::new(sources), LoopMark::new());
+        Self { sources, own, telemetry, mark, before: None, writers: Vec::new() }
     }
 
     /// Builds what `document` says. Until [`Builder::commit`], nothing of it is in force.
@@ -175,7 +177,8 @@ impl Builder {
         let resolver =
             Resolver::new(ResolverOptions { upstream: origin.resolver, ..ResolverOptions::default() });
         let dialer = Dialer::new(guard, resolver, self.own.clone());
-        let pool = Arc::new(Pool::new(Connector { dialer, tls, telemetry: Arc::clone(&self.telemetry) }));
+        let (telemetry, mark) = (Arc::clone(&self.telemetry), self.mark.clone());
+        let pool = Arc::new(Pool::new(Connector { dialer, tls, telemetry, mark }));
         tokio::spawn(Pool::sweep(Arc::downgrade(&pool)));
         Ok(Made { of: origin, it: pool })
     }

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use keyferry_config::policy::SHORTEST_REDACTED as SHORTEST;
 pub(crate) use live::{LiveRedactor, Redactors};
-pub(crate) use response::{Scan, narrow_request, scan_fields, scan_head};
+pub(crate) use response::{Scan, narrow_request, scan_fields};
 
 use crate::stream::{Caps, Decision, Patterns, Pieces, Replacer};
 

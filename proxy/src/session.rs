@@ -24,7 +24,7 @@ use crate::redact::{LiveRedactor, Redactor};
 use crate::refusal;
 use crate::retry::SpareHeads;
 use crate::trace::{Context, TunnelTrace};
-use crate::upstream::{PoolKey, Slot};
+use crate::upstream::{LoopMark, PoolKey, Slot};
 
 /// A connection, or a tunnel inside one.
 #[derive(Debug)]
@@ -121,6 +121,19 @@ impl Session {
             }
             Err(refusal) => refusal::respond_unrecorded(&refusal),
         }
+    }
+
+    /// A request over HTTP/2 that the library answered by itself, in words of its own.
+    pub(crate) fn record_unheard(&self, route: &Route, around: Around<'_>) {
+        let begun = self.begin(&self.principal.generation.load(), None, Some(around));
+        // Without a place in the queue it has been counted as unrecorded.
+        let Ok(mut recorder) = begun else { return };
+        recorder.entry().client_protocol = Some(Protocol::H2);
+        route.describe(recorder.entry());
+        let message = "a request over HTTP/2 was not read: its fields are malformed or too large, or what the client sent with it broke or ended the connection";
+        recorder.refuse(&Refusal::new(Reason::MalformedRequest, message));
+        // A stream that was reset, or a connection that ended.
+        recorder.entry().status = None;
     }
 
     fn begin(
@@ -263,8 +276,14 @@ impl Bound {
     pub(crate) fn slot(&self, route: &Route) -> &Arc<Slot> {
         self.slot.get_or_init(|| {
             let (destination, principal) = (Arc::clone(&route.destination), Arc::clone(&route.principal.id));
-            self.generation.pool.slot(PoolKey { destination, principal })
+            let exempt = self.scope.exempt_networks().into();
+            self.generation.pool.slot(PoolKey { destination, principal, exempt })
         })
+    }
+
+    /// What a request of ours that comes back is known by.
+    pub(crate) fn mark(&self) -> &LoopMark {
+        &self.generation.pool.connector().mark
     }
 
     /// What its responses must not hold; none where no secret is bound.

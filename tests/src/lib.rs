@@ -27,6 +27,7 @@ pub mod sealed_rows;
 pub mod soak;
 pub mod tunnel;
 pub mod up;
+pub mod websocket;
 
 /// How long anything in a test may take before the test says what it waited for.
 /// Generous: two cores may be shared by several tests, each with servers and clients.

@@ -6,7 +6,7 @@ use keyferry_tests::origin::Origin;
 use keyferry_tests::proxy::{Proxy, ProxyBuilder};
 use keyferry_tests::tunnel::{self, Hello};
 use keyferry_tests::{http1, within};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const KEYFERRY: &str = env!("CARGO_BIN_EXE_keyferry-under-test");
@@ -112,6 +112,60 @@ async fn t29_fields_of_http2_that_mean_something_in_http1_never_leave() {
         .filter(|request| request.payload.as_ref().is_none_or(|payload| payload.complete));
     let arrived: Vec<_> = whole.map(|request| request.target).collect();
     assert_eq!(arrived, ["/good"]);
+    // Each came on a connection of its own, and left one record, whoever refused it.
+    let asked = 1 + extra.len() + in_place.len() + good.len() + 1;
+    assert_eq!(proxy.stop().await.records().len(), asked);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t29_what_the_library_refuses_by_itself_leaves_a_record_like_any_other() {
+    let (origin, proxy) = start().await;
+    let authority = origin.authority();
+    let good =
+        [(":method", "GET"), (":scheme", "https"), (":authority", authority.as_str()), (":path", "/good")];
+    let malformed = [good.as_slice(), &[("connection", "close")]].concat();
+    let large = "y".repeat(70_000);
+    let too_large = [good.as_slice(), &[("x", large.as_str())]].concat();
+
+    let stream = tunnel::open(&proxy, &authority).await;
+    let mut stream = tunnel::secure(&proxy, stream, Hello::http2("api.example")).await.expect("a handshake");
+    http2::begin(&mut stream).await;
+    let mut outcomes = Vec::new();
+    for (nth, fields) in (0..).zip([good.as_slice(), &malformed, &too_large, &good]) {
+        outcomes.push(http2::request(&mut stream, 2 * nth + 1, fields, None).await);
+    }
+    assert_eq!(outcomes, [Outcome::Success, Outcome::Reset, Outcome::Refused, Outcome::Success]);
+    drop(stream);
+    // A connection that breaks the protocol before it asks for anything, and one that asks and breaks off.
+    for (bytes, id) in [(&b"nonsense"[..], 0), (&[0x82], 1)] {
+        let stream = tunnel::open(&proxy, &authority).await;
+        let mut stream =
+            tunnel::secure(&proxy, stream, Hello::http2("api.example")).await.expect("a handshake");
+        http2::begin(&mut stream).await;
+        http2::write(&mut stream, http2::HEADERS, 0, id, bytes).await;
+        let _ = stream.shutdown().await;
+        let mut rest = Vec::new();
+        let _ = within("the end of the connection", stream.read_to_end(&mut rest)).await;
+    }
+
+    let records = proxy.stop().await.records();
+    let of_refused = |record: &&Value| record["audit"]["reason"] == "malformed_request";
+    let refused: Vec<_> = records.iter().filter(of_refused).collect();
+    assert_eq!((records.len(), refused.len()), (6, 4), "{records:#?}");
+    for record in refused {
+        let audit = &record["audit"];
+        assert_eq!(
+            json!([
+                audit["host"],
+                audit["action"],
+                audit["client_protocol"],
+                audit["status_code"],
+                audit["method"]
+            ]),
+            json!(["api.example", "reject", "h2", null, ""])
+        );
+        assert_eq!(record["tunnel"]["target"], authority);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,6 +182,7 @@ async fn t33_a_list_of_fields_beyond_the_limit_ends_its_stream_over_http2_too() 
     }
     assert_eq!(origin.connections(), 0);
     assert_eq!(over_http2(&proxy, &authority, &fields, None).await, Outcome::Success);
+    assert_eq!(proxy.stop().await.records().len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -305,6 +305,60 @@ async fn t12_a_name_that_leads_to_a_private_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn t14_a_kept_connection_is_not_used_where_its_address_would_not_be_dialled_any_more() {
+    let option = "upstream_allow_cidrs: [\"127.0.0.0/8\"]";
+    let allowlist = "transforms: [{ name: allowlist, config: { domains: [api.example] } }]\n";
+    let networks = "transforms: [{ name: allowlist, config: { rules: [{ cidr: 127.0.0.0/8 }, { cidr: 0.0.0.0/0 }] } }]\n";
+    for (name, option, policy, old, new) in [
+        // The operator closes what was open, or denies the very address, or a rule that opened it is gone and another still allows it.
+        ("api.example", option, allowlist, option, "upstream_allow_cidrs: []"),
+        (
+            "api.example",
+            option,
+            allowlist,
+            option,
+            &format!("{option}\n  upstream_deny_cidrs: [127.0.0.1/32]"),
+        ),
+        ("127.0.0.1", "upstream_allow_cidrs: []", networks, "{ cidr: 127.0.0.0/8 }, ", ""),
+    ] {
+        for alpn in ["http/1.1", "h2"] {
+            let origin = Origin::builder(name).alpn(&[alpn]).start().await;
+            let proxy = Proxy::builder(KEYFERRY).option(option).policy(policy).route(&origin).start().await;
+            let authority = origin.authority();
+            let mut stream = tunnel::open_secure(&proxy, &authority).await;
+            for _ in 0..2 {
+                let answer = tunnel::exchange(&mut stream, get("/", &authority)).await;
+                assert_eq!(answer.status, 200, "{answer:?}");
+            }
+            proxy.edit(old, new);
+            proxy.signal("HUP").await;
+            proxy.wait_for_log("a new configuration is in force", 1).await;
+
+            let refused = tunnel::exchange(&mut stream, get("/", &authority)).await;
+            assert_eq!(code(&refused), refusal(403, "address_denied"), "{old} -> {new}, {alpn}");
+            assert_eq!((origin.connections(), origin.received().len()), (1, 2), "{old} -> {new}, {alpn}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t14_a_name_that_leads_elsewhere_meanwhile_is_judged_by_where_it_leads_once_the_ranges_change() {
+    let (origin, proxy) = allowing(&["api.example"]).await;
+    let authority = origin.authority();
+    let mut stream = tunnel::open_secure(&proxy, &authority).await;
+    assert_eq!(tunnel::exchange(&mut stream, get("/", &authority)).await.status, 200);
+
+    proxy.dns().set("api.example", &[[127, 0, 0, 9].into()]);
+    proxy.edit("upstream_allow_cidrs", "upstream_deny_cidrs: [127.0.0.9/32]\n  upstream_allow_cidrs");
+    proxy.signal("HUP").await;
+    proxy.wait_for_log("a new configuration is in force", 1).await;
+
+    let refused = tunnel::exchange(&mut stream, get("/", &authority)).await;
+    assert_eq!(code(&refused), refusal(403, "address_denied"));
+    assert_eq!((origin.connections(), origin.received().len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn t19_the_proxy_itself() {
     let proxy = Proxy::builder(KEYFERRY).allow(&["self.example"]).name("self.example");
     let proxy = proxy.option("allowed_ports: [\"*\"]").start().await;
@@ -314,5 +368,35 @@ async fn t19_the_proxy_itself() {
             let answer = sandbox.fetch([format!("{scheme}://self.example:{port}/readyz")]).await;
             assert_eq!((answer.status, answer.reason().as_str()), (403, "address_denied"), "{scheme} {port}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t19_a_request_that_comes_back_through_another_proxy() {
+    for alpn in ["http/1.1", "h2"] {
+        let origin = Origin::builder("api.example").alpn(&[alpn]).start().await;
+        let proxy = Proxy::builder(KEYFERRY).allow(&["api.example"]).route(&origin).start().await;
+        let authority = origin.authority();
+        let asked = |fields: &str| format!("GET / HTTP/1.1\r\nHost: {authority}\r\n{fields}\r\n");
+        let mut stream = tunnel::open_secure(&proxy, &authority).await;
+        // Marks of others are theirs, and a list of ours has no say in our own.
+        let first = asked("CDN-Loop: another.example; loops=1\r\nConnection: x-hop\r\n");
+        assert_eq!(tunnel::exchange(&mut stream, first).await.status, 200);
+        let seen = origin.only_request();
+        let marks: Vec<_> = seen.headers.iter().filter(|(name, _)| name == "cdn-loop").collect();
+        let [(_, theirs), (_, ours)] = marks.as_slice() else { panic!("not two marks: {seen:#?}") };
+        assert_eq!((theirs.as_str(), ours.starts_with("keyferry-")), ("another.example; loops=1", true));
+
+        // Whatever brings it back, and whatever the first sender had in it to have the mark removed.
+        for fields in [
+            format!("CDN-Loop: {ours}\r\n"),
+            format!("Connection: cdn-loop\r\nCDN-Loop: a, {ours};x=y, b\r\nVia: 1.1 other\r\n"),
+        ] {
+            let mut stream = tunnel::open_secure(&proxy, &authority).await;
+            let back = tunnel::exchange(&mut stream, asked(&fields)).await;
+            assert_eq!(code(&back), refusal(403, "loop_detected"), "{fields}");
+        }
+        assert_eq!(origin.received().len(), 1);
+        assert_eq!(reasons(proxy).await, json!([null, "loop_detected", "loop_detected"]));
     }
 }

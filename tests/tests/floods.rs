@@ -105,8 +105,11 @@ async fn withstand(made: impl Fn(&str) -> Vec<u8>) -> (Vec<u32>, usize) {
     let ended = proxy.stop().await;
     assert_eq!(ended.code, Some(0));
     assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
-    let arrived = ended.records().iter().filter(|record| record["audit"]["path"] == "/").count();
+    let records = ended.records();
+    let arrived = records.iter().filter(|record| record["audit"]["path"] == "/").count();
     assert!(arrived > upstream, "{upstream} requests went upstream, and {arrived} are recorded");
+    let unheard = records.iter().any(|record| record["audit"]["reason"] == "malformed_request");
+    assert!(unheard || codes.is_empty(), "a connection that was ended for what it sent is recorded as that");
     (codes, upstream)
 }
 

@@ -2,6 +2,7 @@
 //! no value back by a way that nobody thought of.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use keyferry_tests::authority::{Authority, Validity};
@@ -150,6 +151,56 @@ async fn t26_an_answer_that_comes_before_its_request_answers_nobody() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(origin.connections(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t26_a_body_where_none_may_be_answers_nobody() {
+    let forged = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged";
+    for (method, status, fields) in [
+        ("HEAD", "200 OK", "Content-Length: 44\r\n"),
+        ("HEAD", "200 OK", "Transfer-Encoding: chunked\r\n"),
+        ("GET", "204 No Content", "Content-Length: 44\r\n"),
+        ("GET", "204 No Content", "Transfer-Encoding: chunked\r\n"),
+        ("GET", "304 Not Modified", "Content-Length: 44\r\n"),
+        ("GET", "304 Not Modified", ""),
+    ] {
+        let origin = RawOrigin::start("api.example", move |mut connection: RawConnection| async move {
+            loop {
+                connection.send(format!("HTTP/1.1 {status}\r\n{fields}\r\n{forged}")).await;
+                if connection.receive().await.is_none() {
+                    return;
+                }
+            }
+        })
+        .await;
+        let proxy = proxy(&origin).start().await;
+        let mut stream = tunnel::open_secure(&proxy, &origin.authority()).await;
+        for _ in 0..5 {
+            let request = get(&origin, "").replacen("GET", method, 1);
+            stream.write_all(request.as_bytes()).await.expect("send");
+            let answer = within("the answer", http1::read_answer_head(&mut stream)).await.expect("an answer");
+            assert_eq!(answer.status.to_string(), status[..3], "{method} {fields:?}");
+            if status.starts_with("204") {
+                // A client that went by it would wait (RFC 9110 section 8.6).
+                assert_eq!(
+                    (answer.header("content-length"), answer.header("transfer-encoding")),
+                    (None, None)
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t23_a_length_that_is_told_twice_is_passed_on_once() {
+    let origin = answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello").await;
+    let unsearched = POLICY.replace("[{ host: api.example }]", "[{ host: other.example }]");
+    let proxy = proxy(&origin).policy(&unsearched).start().await;
+    let mut stream = tunnel::open_secure(&proxy, &origin.authority()).await;
+    stream.write_all(get(&origin, "").as_bytes()).await.expect("send");
+    let head = within("the answer", http1::read_head(&mut stream)).await.expect("a head");
+    assert_eq!(head.to_ascii_lowercase().matches("content-length").count(), 1, "{head}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -312,6 +363,57 @@ async fn an_http2_upstream_that_goes_away_without_an_answer_is_a_failure_with_on
         let answer = ask_at(&proxy, &authority).await;
         assert_eq!((answer.status, answer.reason.as_str()), (502, "upstream_reset"), "{resets}");
         assert_eq!(proxy.stop().await.only_record()["audit"]["reason"], "upstream_reset", "{resets}");
+    }
+}
+
+/// An upstream that does not look at its first `unseen` requests, as servers say after so many on one connection; and how often it was
+/// asked.
+async fn overlooking(unseen: usize, resets: bool) -> (ProxyBuilder, String, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let (proxy, authority) = over_http2(move |_, mut stream| {
+        let counter = Arc::clone(&counter);
+        async move {
+            // The head of the first request has been read.
+            let mut next = Some((http2::HEADERS, 0, 1, Vec::new()));
+            while let Some((kind, _, id, _)) = next {
+                if kind == http2::HEADERS && counter.fetch_add(1, Ordering::SeqCst) >= unseen {
+                    let block = http2::block(&[(":status", "204")]);
+                    let flags = http2::END_HEADERS | http2::END_STREAM;
+                    http2::write(&mut stream, http2::HEADERS, flags, id, &block).await;
+                } else if kind == http2::HEADERS && resets {
+                    const REFUSED_STREAM: u32 = 7;
+                    http2::write(&mut stream, http2::RST_STREAM, 0, id, &REFUSED_STREAM.to_be_bytes()).await;
+                } else if kind == http2::HEADERS {
+                    go_away(&mut stream, id - 1).await;
+                }
+                next = http2::read(&mut stream).await;
+            }
+        }
+    })
+    .await;
+    (proxy, authority, asked)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_http2_upstream_did_not_look_at_is_sent_again_if_its_body_is_at_hand() {
+    const STREAMED: &str = "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    for (unseen, rest, asked_in_all, status) in
+        [(1, "\r\n", 2, 204), (2, "\r\n", 3, 204), (3, "\r\n", 3, 502), (1, STREAMED, 1, 502)]
+    {
+        for resets in [false, true] {
+            let (proxy, authority, asked) = overlooking(unseen, resets).await;
+            let proxy = proxy.start().await;
+            let mut stream = tunnel::open_secure(&proxy, &authority).await;
+            let request = format!("POST / HTTP/1.1\r\nHost: {authority}\r\n{rest}");
+            stream.write_all(request.as_bytes()).await.expect("send");
+            let answer = within("the answer", http1::read_answer_head(&mut stream)).await.expect("an answer");
+            let shown = format!("{unseen} times, by RST_STREAM: {resets}, {rest:?}");
+            assert_eq!((answer.status, asked.load(Ordering::SeqCst)), (status, asked_in_all), "{shown}");
+            drop(stream);
+            let record = proxy.stop().await.only_record();
+            assert_eq!(record["audit"]["status_code"], status, "{shown}");
+        }
     }
 }
 

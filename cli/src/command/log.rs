@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use keyferry_contract::audit::Line;
 
 use crate::failure::Failure;
+use crate::lines::Lines;
 
 /// Read audit records: in columns, filtered, as they come
 ///
@@ -92,11 +93,10 @@ struct Output<W: Write> {
 }
 
 impl<W: Write> Output<W> {
-    fn all(&mut self, mut from: impl BufRead) -> io::Result<()> {
-        let mut line = Vec::new();
-        while from.read_until(b'\n', &mut line)? > 0 {
-            self.line(line.strip_suffix(b"\n").unwrap_or(&line))?;
-            line.clear();
+    fn all(&mut self, from: impl BufRead) -> io::Result<()> {
+        let mut lines = Lines::new(from);
+        while let Some(line) = lines.next()? {
+            self.line(line.bytes)?;
         }
         Ok(())
     }

@@ -94,11 +94,12 @@ impl Decision {
 fn ended(record: &Record<'_>) -> Ended {
     use Reason::{
         AddressDenied, AmbiguousRequest, AuditFull, BodyTooLarge, CodingNotSwappable, DestinationMismatch,
-        ForeignCredential, HeadTooLarge, HostNotAllowed, MalformedRequest, MethodNotAllowed, Overloaded,
-        PathNotAllowed, PlaceholderMisdirected, PlaceholderMissing, PolicyChanged, PolicyIncompatible,
-        PolicyNotReady, PolicyStale, PortNotAllowed, ProxyAuthRequired, ProxyRevoked, ProxyUnassigned,
-        RequestTimeout, SecretUnavailable, TargetTooLong, TransformUnsupported, UpstreamConnect, UpstreamDns,
-        UpstreamProtocol, UpstreamReset, UpstreamTimeout, UpstreamTls, WebsocketViolation,
+        ForeignCredential, HeadTooLarge, HostNotAllowed, LoopDetected, MalformedRequest, MethodNotAllowed,
+        Overloaded, PathNotAllowed, PlaceholderMisdirected, PlaceholderMissing, PolicyChanged,
+        PolicyIncompatible, PolicyNotReady, PolicyStale, PortNotAllowed, ProxyAuthRequired, ProxyRevoked,
+        ProxyUnassigned, RequestTimeout, SecretUnavailable, TargetTooLong, TransformUnsupported,
+        UpstreamConnect, UpstreamDns, UpstreamProtocol, UpstreamReset, UpstreamTimeout, UpstreamTls,
+        WebsocketViolation,
     };
     let Some(code) = &record.audit.reason else { return Ended::Forwarded };
     let Some(reason) = Reason::of_code(code) else { return Ended::NotJudged(ANOTHER) };
@@ -115,8 +116,8 @@ fn ended(record: &Record<'_>) -> Ended {
         | UpstreamProtocol | UpstreamTimeout | WebsocketViolation => Ended::Forwarded,
         // Of a body that stood still, or broke off, the record names the rule that had let it pass.
         RequestTimeout | MalformedRequest if record.audit.rule.is_some() => Ended::Forwarded,
-        AmbiguousRequest | MalformedRequest | DestinationMismatch | ProxyAuthRequired | RequestTimeout
-        | TargetTooLong | HeadTooLarge | PolicyNotReady | PolicyStale | ProxyUnassigned
+        AmbiguousRequest | LoopDetected | MalformedRequest | DestinationMismatch | ProxyAuthRequired
+        | RequestTimeout | TargetTooLong | HeadTooLarge | PolicyNotReady | PolicyStale | ProxyUnassigned
         | PolicyIncompatible | ProxyRevoked | Overloaded | AuditFull => Ended::NotJudged(BEFORE_THE_POLICY),
     }
 }

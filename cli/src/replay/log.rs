@@ -1,20 +1,15 @@
 //! Audit records, line by line.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead};
 
 use keyferry_contract::audit::{Message, Record};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-/// A record is a few kilobytes, most of it a path; what is longer than this is none.
-const LONGEST: u64 = 1 << 20;
+use crate::lines::Lines;
 
 /// The lines of a file, one in memory at a time.
-pub(crate) struct Log<R> {
-    reader: R,
-    line: Vec<u8>,
-    number: u64,
-}
+pub(crate) struct Log<R>(Lines<R>);
 
 /// What stands on a line.
 pub(crate) enum Line<'a> {
@@ -30,28 +25,19 @@ pub(crate) enum Line<'a> {
 
 impl<R: BufRead> Log<R> {
     pub(crate) fn new(reader: R) -> Self {
-        Self { reader, line: Vec::new(), number: 0 }
+        Self(Lines::new(reader))
     }
 
     /// The next line; none at the end.
     pub(crate) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
-        self.line.clear();
-        self.number += 1;
-        if (&mut self.reader).take(LONGEST).read_until(b'\n', &mut self.line)? == 0 {
-            return Ok(None);
-        }
-        let ended = self.line.ends_with(b"\n");
-        if !ended && self.line.len() as u64 == LONGEST {
-            self.reader.skip_until(b'\n')?;
-            return Ok(Some(Line::Unreadable(self.number)));
-        }
-        Ok(Some(match serde_json::from_slice::<Record<'_>>(&self.line) {
+        let Some(line) = self.0.next()? else { return Ok(None) };
+        Ok(Some(match serde_json::from_slice::<Record<'_>>(line.bytes) {
             Ok(record) if record.msg == Message::Request => Line::Request(Box::new(record)),
             Ok(_) => Line::Other,
-            Err(_) if self.line.trim_ascii().is_empty() => Line::Other,
-            Err(_) if !ended => Line::Torn,
-            Err(_) if is_of_another_kind(&self.line) => Line::Other,
-            Err(_) => Line::Unreadable(self.number),
+            Err(_) if line.bytes.trim_ascii().is_empty() => Line::Other,
+            Err(_) if !line.ended => Line::Torn,
+            Err(_) if is_of_another_kind(line.bytes) => Line::Other,
+            Err(_) => Line::Unreadable(line.number),
         }))
     }
 }

@@ -58,6 +58,9 @@ reasons! {
     /// The name resolves only to addresses that may not be dialled.
     AddressDenied = 403 "address_denied" "destination_ip_prohibited",
         "private, loopback and metadata addresses need an entry in `proxy.upstream_allow_cidrs`, or a `cidr` rule where the address itself is named";
+    /// The request has been through this proxy before: a service that it was sent to, or a proxy in between, sent it back.
+    LoopDetected = 403 "loop_detected" "proxy_loop_detected",
+        "take the proxy out of the way of the service that sends the request on: it reaches itself through it";
     /// A placeholder was on its way to a destination that its secret is not bound to.
     PlaceholderMisdirected = 403 "placeholder_misdirected" "http_request_denied",
         "send this credential only to the hosts, ports and schemes that its rules name";

@@ -21,6 +21,7 @@ use crate::data_plane::Protocol;
 use crate::open::OpenExchange;
 use crate::telemetry::Telemetry;
 use crate::trace::{Begun, Trace, TraceId};
+use crate::upstream::{Approach, Phase};
 
 /// Everything that a record says, in the form in which it is cheap to gather; the writer makes the record of it.
 #[derive(Debug, Clone)]
@@ -216,6 +217,16 @@ impl Recorder {
     /// Its span, where it will be told.
     pub(crate) fn trace(&mut self) -> Option<&mut Trace> {
         self.trace.as_deref_mut()
+    }
+
+    /// The head of the response is there, which `approach` led to.
+    pub(crate) fn answered(&mut self, approach: &Approach) {
+        let answered = Instant::now();
+        let waited_from = approach.dialled().map_or(self.started, |dialled| dialled.ended);
+        self.telemetry.metrics.took(Phase::Header, answered.duration_since(waited_from));
+        if let Some(trace) = self.trace() {
+            (trace.dialled, trace.answered) = (approach.dialled().copied(), Some(answered));
+        }
     }
 
     /// It is a request that goes somewhere, and counts as active until it ends; a CONNECT does not.

@@ -317,6 +317,8 @@ fn squeeze(on_full: OnFull) -> (usize, AuditStatus, Vec<String>) {
     wait_until(|| audit.status().queued == 0);
     let pass = |number| audit.reserve().map(|permit| permit.send(entry(number)));
     let passed = (1..10).filter_map(pass).count();
+    // On a busy machine the writer may not have met the sink yet.
+    wait_until(|| audit.status().stalls > 0);
     let status = audit.status();
     gate.0.lock().expect("no holder panics").0 = true;
     wait_until(|| audit.trouble().is_none());

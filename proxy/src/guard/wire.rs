@@ -71,6 +71,8 @@ pub(crate) struct Control {
     /// Heads passed on, and requests that arrived of them: hyper delivers one for one, in order.
     heads: AtomicU64,
     requests: AtomicU64,
+    /// Requests that a client has begun over HTTP/2.
+    streams: AtomicU64,
     /// The fault that the request of this number stands for.
     fault: Mutex<Option<(u64, Fault)>>,
     /// The last request that was answered, and in the lowest bit whether it switched protocols.
@@ -126,6 +128,21 @@ impl Control {
                 ticks.moved();
             }
         }
+    }
+
+    /// A client has begun a request over HTTP/2.
+    pub(super) fn opened(&self) {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many of them do not count.
+    pub(super) fn unopened(&self, count: u64) {
+        self.streams.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// How many of them have not arrived.
+    pub(crate) fn unheard(&self) -> u64 {
+        self.streams.load(Ordering::Relaxed).saturating_sub(self.requests.load(Ordering::Relaxed))
     }
 
     /// How many heads were passed on so far.

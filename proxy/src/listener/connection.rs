@@ -1,6 +1,7 @@
 //! HTTP on a connection of a sandbox, with its limits, until it ends or is drained.
 
 use std::convert::Infallible;
+use std::error::Error as _;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,7 +21,7 @@ use super::prefixed::Prefixed;
 use super::progress::Progress;
 use crate::body::{BodyError, ResponseBody};
 use crate::data_plane::DataPlane;
-use crate::guard::{Answering, Control, Fault, Wire};
+use crate::guard::{Answering, Control, Fault, Frames, Wire};
 
 /// From the end of the TLS handshake to the first byte of HTTP/2.
 const PREFACE: Duration = Duration::from_secs(10);
@@ -88,12 +89,14 @@ where
 }
 
 /// Serves HTTP/2 until it ends or `winds_down` completes. A client that says nothing at first, or for long while nothing is open, is sent
-/// away.
+/// away. `unheard` is called at the end, whatever brings it, once for each request that the library has refused by itself, and for a
+/// connection that broke the protocol.
 pub(crate) async fn serve_h2<IO, F>(
     plane: &Arc<DataPlane>,
     io: IO,
     winds_down: impl Future<Output = ()>,
     serve: impl Fn(Arrival) -> F,
+    unheard: impl Fn(),
 ) -> Result<(), hyper::Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -104,6 +107,7 @@ where
         return Ok(());
     }
     let control = Arc::new(Control::default());
+    let mut closing = Closing { control: Arc::clone(&control), broke: false, unheard };
     let service = service_fn(|mut request: Request<Incoming>| {
         let arrived = control.arrive();
         if request.method() == Method::CONNECT {
@@ -125,15 +129,41 @@ where
         .max_header_list_size(MAX_HEADER_LIST)
         .keep_alive_interval(KEEP_ALIVE)
         .enable_connect_protocol()
-        .serve_connection(TokioIo::new(Progress::new(io)), service);
+        .serve_connection(TokioIo::new(Frames::new(Progress::new(io), Arc::clone(&control))), service);
     let mut connection = pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return ended,
-        () = winds_down => {}
-        () = control.idle() => {}
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = winds_down => None,
+        () = control.idle() => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    closing.broke = ended.as_ref().err().is_some_and(broke_the_protocol);
+    ended
+}
+
+/// What a connection leaves to be recorded when it ends, or is ended.
+struct Closing<F: Fn()> {
+    control: Arc<Control>,
+    broke: bool,
+    unheard: F,
+}
+
+impl<F: Fn()> Drop for Closing<F> {
+    fn drop(&mut self) {
+        (0..self.control.unheard().max(u64::from(self.broke))).for_each(|_| (self.unheard)());
     }
-    connection.as_mut().graceful_shutdown();
-    connection.await
+}
+
+/// Whether the library ended the connection because of what the client sent, and not because it is gone.
+fn broke_the_protocol(error: &hyper::Error) -> bool {
+    let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    h2.is_some_and(|error| error.is_go_away() && error.is_library())
 }
 
 /// Runs the streams of an HTTP/2 connection, which end with it, as tasks that draining waits for: each has a record to write.

@@ -154,7 +154,10 @@ where
     };
     let winds_down = winds_down(&inside.0);
     let ended = if is_h2 {
-        Box::pin(serve_h2(&plane, io, winds_down, serve)).await
+        let (tunnel, route, sni) = &*inside;
+        let around = Around { tunnel, sni: sni.as_ref() };
+        let unheard = || tunnel.session.record_unheard(route, around);
+        Box::pin(serve_h2(&plane, io, winds_down, serve, unheard)).await
     } else {
         Box::pin(serve_h1(io, winds_down, false, serve)).await
     };

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, Entry, HeaderName, HeaderValue,
     IF_RANGE, RANGE,
 };
-use http::{HeaderMap, Response};
 
 use super::{RedactStream, Redactor};
 use crate::coding::{Coding, CodingError, Decoder};
@@ -33,15 +33,6 @@ pub(crate) fn narrow_request(headers: &mut HeaderMap) {
     if let Ok(narrowed) = HeaderValue::try_from(narrowed) {
         headers.insert(ACCEPT_ENCODING, narrowed);
     }
-}
-
-/// Takes values out of the head of a response. Returns how many fields held one.
-///
-/// What hyper keeps beside the fields goes, unread: the reason phrase and the spelling of names are the upstream's to write, and nobody
-/// needs either (T43).
-pub(crate) fn scan_head<B>(redactor: &Redactor, response: &mut Response<B>) -> u64 {
-    response.extensions_mut().clear();
-    scan_fields(redactor, response.headers_mut())
 }
 
 /// Takes values out of header or trailer fields, and fields out whose name holds one. Returns how many there were.

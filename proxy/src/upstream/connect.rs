@@ -8,14 +8,15 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use ipnet::IpNet;
 use keyferry_config::policy::{Destination, Host, Reason, Refusal, Scheme};
-use keyferry_dial::{DialError, Dialer};
-use rustls::{ClientConfig, HandshakeKind};
+use keyferry_dial::{DialError, Dialer, Guard};
+use rustls::{AlertDescription, ClientConfig, HandshakeKind};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::approach::{Approach, Dialled, Phase};
+use super::mark::LoopMark;
 use crate::body::RequestBody;
 use crate::telemetry::Telemetry;
 use crate::tls::UpstreamTls;
@@ -34,12 +35,22 @@ pub(crate) struct Connector {
     pub(crate) dialer: Dialer,
     pub(crate) tls: UpstreamTls,
     pub(crate) telemetry: Arc<Telemetry>,
+    /// Shows a request of ours that comes back.
+    pub(crate) mark: LoopMark,
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    /// It has no public address, as an operator's own services have none.
+    pub(crate) is_inside: bool,
 }
 
 /// Connected, TLS verified where there is to be TLS, and no byte of HTTP spoken.
 struct Opened {
     stream: Stream,
-    address: SocketAddr,
+    peer: Peer,
 }
 
 enum Stream {
@@ -61,8 +72,8 @@ impl Connector {
         to: &Destination,
         exempt: &[IpNet],
         approach: &Approach,
-    ) -> Result<(Fresh, SocketAddr), Refusal> {
-        let Opened { stream, address } = self.open(to, exempt, self.tls.h2_or_http1(), approach).await?;
+    ) -> Result<(Fresh, Peer), Refusal> {
+        let Opened { stream, peer } = self.open(to, exempt, self.tls.h2_or_http1(), approach).await?;
         let fresh = match stream {
             Stream::Plain(tcp) => Fresh::H1(http1(tcp).await?),
             Stream::Tls(tls) => match tls.get_ref().1.alpn_protocol() {
@@ -70,7 +81,7 @@ impl Connector {
                 _ => Fresh::H1(http1(*tls).await?),
             },
         };
-        Ok((fresh, address))
+        Ok((fresh, peer))
     }
 
     /// Through all phases before HTTP, each timed.
@@ -118,7 +129,11 @@ impl Connector {
         };
         let (dns, connect, ended) = (connected.resolving, connected.connecting, Instant::now());
         approach.dialled_as(Dialled { began, dns, connect, tls, ended });
-        Ok(Opened { stream, address: connected.address })
+        let address = connected.address;
+        Ok(Opened {
+            stream,
+            peer: Peer { address, is_inside: Guard::tenant(Vec::new(), None).check(address.ip()).is_err() },
+        })
     }
 
     async fn handshake(
@@ -140,6 +155,11 @@ impl Connector {
             .await
         {
             Ok(Ok(tls)) => Ok(tls),
+            Ok(Err(error)) if speaks_none_of_ours(&error) => {
+                let ours = config.alpn_protocols.iter().map(|name| String::from_utf8_lossy(name));
+                let message = format!("{} speaks none of {}", to.host, ours.collect::<Vec<_>>().join(", "));
+                Err(Refusal::new(Reason::UpstreamProtocol, message))
+            }
             Ok(Err(error)) => Err(failed(&error)),
             Err(_) => Err(Refusal::new(
                 Reason::UpstreamTimeout,
@@ -149,20 +169,25 @@ impl Connector {
     }
 }
 
+/// Whether the server says so (RFC 7301 section 3.2): to an upgrade, one that speaks HTTP/2 alone.
+fn speaks_none_of_ours(error: &std::io::Error) -> bool {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(tls, Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)))
+}
+
 /// A connection of its own for one upgrade: HTTP/1.1 only, as an `Upgrade` needs it (invariant 9).
 pub(crate) async fn upgradeable(
     connector: &Connector,
     to: &Destination,
     exempt: &[IpNet],
-) -> Result<(http1::SendRequest<RequestBody>, SocketAddr), Refusal> {
-    let approach = Approach::new();
-    let Opened { stream, address } =
-        connector.open(to, exempt, connector.tls.http1_only(), &approach).await?;
+    approach: &Approach,
+) -> Result<(http1::SendRequest<RequestBody>, Peer), Refusal> {
+    let Opened { stream, peer } = connector.open(to, exempt, connector.tls.http1_only(), approach).await?;
     let sender = match stream {
         Stream::Plain(tcp) => http1(tcp).await?,
         Stream::Tls(tls) => http1(*tls).await?,
     };
-    Ok((sender, address))
+    Ok((sender, peer))
 }
 
 async fn http1<IO>(io: IO) -> Result<http1::SendRequest<RequestBody>, Refusal>

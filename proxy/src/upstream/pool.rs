@@ -2,7 +2,7 @@
 //! shared by all.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::error::Error as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use keyferry_config::policy::{Destination, Reason, Refusal};
 
 use super::approach::{Approach, Phase};
-use super::connect::{Connector, Fresh};
+use super::connect::{Connector, Fresh, Peer};
 use crate::audit::Recorder;
 use crate::body::{BodyError, RequestBody};
 use crate::data_plane::Protocol;
@@ -27,6 +27,8 @@ const IDLE_LIMIT: Duration = Duration::from_secs(50);
 const MAX_STREAMS: usize = 100;
 /// How long a request waits for a connection that somebody else is about to have ready.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// How often a request is sent again of which the upstream says that it did not look at it.
+const MAX_UNPROCESSED: usize = 2;
 /// How often connections are looked through.
 const SWEEP: Duration = Duration::from_secs(10);
 
@@ -35,6 +37,8 @@ const SWEEP: Duration = Duration::from_secs(10);
 pub(crate) struct PoolKey {
     pub(crate) destination: Arc<Destination>,
     pub(crate) principal: Arc<str>,
+    /// The networks that rules open for this destination. A policy that opens others would not dial what was dialled for these (T14).
+    pub(crate) exempt: Box<[IpNet]>,
 }
 
 /// All connections.
@@ -64,7 +68,7 @@ struct Open {
 #[derive(Debug)]
 struct SharedH2 {
     sender: http2::SendRequest<RequestBody>,
-    address: SocketAddr,
+    peer: Peer,
     /// One more than the exchanges that are open on it.
     users: Arc<()>,
 }
@@ -72,7 +76,7 @@ struct SharedH2 {
 #[derive(Debug)]
 struct IdleH1 {
     sender: http1::SendRequest<RequestBody>,
-    address: SocketAddr,
+    peer: Peer,
     since: Instant,
 }
 
@@ -82,7 +86,7 @@ pub(crate) struct Lease {
     /// Where it goes back to; nowhere if it was made for one exchange.
     slot: Option<Arc<Slot>>,
     sender: Sender,
-    address: SocketAddr,
+    peer: Peer,
 }
 
 #[derive(Debug)]
@@ -115,30 +119,39 @@ impl Pool {
     }
 
     /// Sends one request to `slot`'s destination and waits for the head of the response. A request that did not leave because a kept
-    /// connection had died is sent on another; one that may have left is never repeated.
+    /// connection had died is sent on another, and so is one of which the upstream says that it did not look at it; one that may have
+    /// been acted upon is never repeated.
     pub(crate) async fn send(
         &self,
         slot: &Arc<Slot>,
-        exempt: &[IpNet],
         mut request: Request<RequestBody>,
         approach: &Approach,
-        adapt: impl Fn(&mut Request<RequestBody>, Protocol),
+        adapt: impl Fn(&mut Request<RequestBody>, &Lease),
     ) -> Result<(Response<Incoming>, Lease), Refusal> {
         let metrics = &self.connector.telemetry.metrics;
+        let mut unprocessed = 0;
         loop {
             let (mut lease, kept) = match slot.kept().await {
                 Some(lease) => (lease, true),
-                None => Box::pin(self.fresh(slot, exempt, approach)).await?,
+                None => Box::pin(self.fresh(slot, approach)).await?,
             };
             if kept { &metrics.pool.hits } else { &metrics.pool.misses }.inc();
-            adapt(&mut request, lease.protocol());
+            adapt(&mut request, &lease);
+            let again = match lease.protocol() {
+                Protocol::H1 => None,
+                Protocol::H2 => again(&request),
+            };
             let mut unsent = match lease.try_send(request).await {
                 Ok(response) => return Ok((response, lease)),
                 Err(error) => error,
             };
-            match unsent.take_message() {
-                Some(message) if kept => request = message,
-                Some(_) | None => {
+            match (unsent.take_message(), again) {
+                (Some(message), _) if kept => request = message,
+                (None, Some(again)) if unprocessed < MAX_UNPROCESSED && was_not_processed(unsent.error()) => {
+                    unprocessed += 1;
+                    request = again;
+                }
+                (Some(_) | None, _) => {
                     let refusal = failed(unsent.error());
                     if refusal.reason.is_upstreams() {
                         metrics.failed(Phase::Header);
@@ -150,12 +163,7 @@ impl Pool {
     }
 
     /// A new connection, or, where all share one, the one that another request has made meanwhile.
-    async fn fresh(
-        &self,
-        slot: &Arc<Slot>,
-        exempt: &[IpNet],
-        approach: &Approach,
-    ) -> Result<(Lease, bool), Refusal> {
+    async fn fresh(&self, slot: &Arc<Slot>, approach: &Approach) -> Result<(Lease, bool), Refusal> {
         let known = lock(&slot.open).known;
         let _first = match known {
             Some(Protocol::H1) => None,
@@ -168,7 +176,8 @@ impl Pool {
                 first
             }
         };
-        let (fresh, address) = self.connector.connect(&slot.key.destination, exempt, approach).await?;
+        let PoolKey { destination, exempt, .. } = &slot.key;
+        let (fresh, peer) = self.connector.connect(destination, exempt, approach).await?;
         let mut open = lock(&slot.open);
         let sender = match fresh {
             Fresh::H1(sender) => {
@@ -178,11 +187,11 @@ impl Pool {
             Fresh::H2(sender) => {
                 open.known = Some(Protocol::H2);
                 let users = Arc::new(());
-                open.shared.push(SharedH2 { sender: sender.clone(), address, users: Arc::clone(&users) });
+                open.shared.push(SharedH2 { sender: sender.clone(), peer, users: Arc::clone(&users) });
                 Sender::H2(sender, users)
             }
         };
-        Ok((Lease { slot: Some(Arc::clone(slot)), sender, address }, false))
+        Ok((Lease { slot: Some(Arc::clone(slot)), sender, peer }, false))
     }
 
     /// Closes connections that nobody has used for a while, and forgets keys that nobody uses. Runs until the pool is gone.
@@ -236,26 +245,26 @@ impl Slot {
         let mut open = lock(&self.open);
         let slot = Some(Arc::clone(self));
         if open.known != Some(Protocol::H2) {
-            let IdleH1 { sender, address, .. } = open.idle.pop()?;
-            return Some(Lease { slot, sender: Sender::H1(sender), address });
+            let IdleH1 { sender, peer, .. } = open.idle.pop()?;
+            return Some(Lease { slot, sender: Sender::H1(sender), peer });
         }
         let before = open.shared.len();
         open.shared.retain(|shared| !shared.sender.is_closed());
         self.evicted(before - open.shared.len());
-        let SharedH2 { sender, address, users } =
+        let SharedH2 { sender, peer, users } =
             open.shared.iter().filter(|shared| Arc::strong_count(&shared.users) <= MAX_STREAMS).nth(nth)?;
-        Some(Lease { slot, sender: Sender::H2(sender.clone(), Arc::clone(users)), address: *address })
+        Some(Lease { slot, sender: Sender::H2(sender.clone(), Arc::clone(users)), peer: *peer })
     }
 }
 
 impl Lease {
     /// A connection that was made for one exchange, and serves no other.
-    pub(crate) fn single(sender: http1::SendRequest<RequestBody>, address: SocketAddr) -> Self {
-        Self { slot: None, sender: Sender::H1(sender), address }
+    pub(crate) fn single(sender: http1::SendRequest<RequestBody>, peer: Peer) -> Self {
+        Self { slot: None, sender: Sender::H1(sender), peer }
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    pub(crate) fn peer(&self) -> Peer {
+        self.peer
     }
 
     pub(crate) fn protocol(&self) -> Protocol {
@@ -301,11 +310,29 @@ impl Lease {
         }
         let mut open = lock(&slot.open);
         if open.idle.len() < MAX_IDLE {
-            open.idle.push(IdleH1 { sender, address: self.address, since: Instant::now() });
+            open.idle.push(IdleH1 { sender, peer: self.peer, since: Instant::now() });
         } else {
             slot.evicted(1);
         }
     }
+}
+
+/// The same request once more, if its body is at hand.
+fn again(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let mut again = Request::new(RequestBody::Whole(request.body().again()?));
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.headers_mut() = request.headers().clone();
+    Some(again)
+}
+
+/// Whether an HTTP/2 upstream says that it has done nothing about the request: its stream is beyond the last of a GOAWAY, as servers send
+/// it after so many requests, or was refused (RFC 9113 sections 6.8 and 8.7).
+fn was_not_processed(error: &hyper::Error) -> bool {
+    let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    h2.is_some_and(|error| {
+        error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
+    })
 }
 
 fn failed(error: &hyper::Error) -> Refusal {

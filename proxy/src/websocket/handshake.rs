@@ -23,7 +23,7 @@ use crate::guard::Answering;
 use crate::guard::request::{lists, strip_response};
 use crate::open::OpenExchange;
 use crate::session::{Bound, Route};
-use crate::upstream::{Lease, upgradeable};
+use crate::upstream::{Approach, Lease, Phase, upgradeable};
 
 /// RFC 6455 section 1.3.
 const ACCEPT_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -127,25 +127,28 @@ impl Handshake {
         headers.extend(offered(&self.offers).map(|offers| (SEC_WEBSOCKET_EXTENSIONS, offers)));
         let protocols: Vec<_> = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().cloned().collect();
         let Bound { generation, scope, .. } = bound;
-        let (mut sender, address) =
-            upgradeable(generation.pool.connector(), &route.destination, scope.exempt_networks()).await?;
-        recorder.entry().upstream = Some((address, Protocol::H1));
+        let (connector, approach) = (generation.pool.connector(), Approach::new());
+        let (mut sender, peer) =
+            upgradeable(connector, &route.destination, scope.exempt_networks(), &approach).await?;
+        connector.mark.put(request.headers_mut(), peer);
+        recorder.entry().upstream = Some((peer.address, Protocol::H1));
         let sent = tokio::time::timeout(generation.limits.response_head, sender.send_request(request)).await;
+        let failed = |reason, message: String| {
+            recorder.telemetry().metrics.failed(Phase::Header);
+            Refusal::new(reason, message)
+        };
         let mut response = match sent {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
-                return Err(Refusal::new(
-                    Reason::UpstreamReset,
-                    format!("the upstream did not answer the handshake: {error}"),
-                ));
+                let message = format!("the upstream did not answer the handshake: {error}");
+                return Err(failed(Reason::UpstreamReset, message));
             }
             Err(_) => {
-                return Err(Refusal::new(
-                    Reason::UpstreamTimeout,
-                    "the upstream did not answer the handshake in time",
-                ));
+                let message = "the upstream did not answer the handshake in time".to_owned();
+                return Err(failed(Reason::UpstreamTimeout, message));
             }
         };
+        recorder.answered(&approach);
         let protocol = |message| Refusal::new(Reason::UpstreamProtocol, message);
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             if self.client.extended && response.status().is_success() {
@@ -154,7 +157,7 @@ impl Handshake {
                     format!("the upstream answered the handshake with {}, not 101", response.status());
                 return Err(protocol(message));
             }
-            return Ok(Performed::Declined(response, Lease::single(sender, address)));
+            return Ok(Performed::Declined(response, Lease::single(sender, peer)));
         }
         let deflate = self.agreed(response.headers(), &protocols).map_err(|what| {
             protocol(format!("the upstream's 101 is not an answer to this WebSocket handshake: {what}"))
@@ -162,6 +165,8 @@ impl Handshake {
         let upstream = hyper::upgrade::on(&mut response);
         let mut headers = std::mem::take(response.headers_mut());
         strip_response(&mut headers);
+        // Nothing that follows has a length (RFC 9110 section 8.6), and over HTTP/2 the answer is a 200.
+        headers.remove(CONTENT_LENGTH);
         if let Ok(deflate) = deflate.map(|deflate| HeaderValue::try_from(deflate.to_string())).transpose() {
             headers.remove(SEC_WEBSOCKET_EXTENSIONS);
             headers.extend(deflate.map(|deflate| (SEC_WEBSOCKET_EXTENSIONS, deflate)));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use keyferry_contract::chain::{self, Hash, LogLine, Options, Place, Report, Sealed};
 
 use crate::failure::Failure;
+use crate::lines::{Line, Lines};
 use crate::terminal;
 
 /// Say whether audit records are as they were written, and if not, which is the first that is not
@@ -38,11 +39,11 @@ impl Verify {
         let mut files = Vec::new();
         for path in &self.files {
             files.push(
-                Lines::open(path).map_err(|error| Failure::fatal(format!("{}: {error}", path.display())))?,
+                Lined::open(path).map_err(|error| Failure::fatal(format!("{}: {error}", path.display())))?,
             );
         }
         if !self.restarts {
-            files.sort_by_key(Lines::begin);
+            files.sort_by_key(Lined::begin);
         }
         let options = Options { expected: self.expect_head, restarts: self.restarts };
         let report = chain::verify(files.into_iter().flatten(), options).map_err(Failure::fatal)?;
@@ -74,23 +75,22 @@ fn summary(report: &Report) -> String {
     )
 }
 
-/// The lines of a file, the first of them read already.
-struct Lines {
+/// A file, the first line of which has been read already.
+struct Lined {
     name: Arc<str>,
-    from: Box<dyn BufRead>,
-    number: u64,
+    lines: Lines<Box<dyn BufRead>>,
     first: Option<io::Result<LogLine>>,
 }
 
-impl Lines {
+impl Lined {
     fn open(path: &Path) -> io::Result<Self> {
         let from: Box<dyn BufRead> = match path == Path::new("-") {
             true => Box::new(io::stdin().lock()),
             false => Box::new(BufReader::new(File::open(path)?)),
         };
-        let mut lines = Self { name: path.to_string_lossy().into(), from, number: 0, first: None };
-        lines.first = lines.read();
-        Ok(lines)
+        let mut lined = Self { name: path.to_string_lossy().into(), lines: Lines::new(from), first: None };
+        lined.first = lined.read();
+        Ok(lined)
     }
 
     /// The number of its first record; a file that begins with anything else comes first, and is reported.
@@ -100,21 +100,16 @@ impl Lines {
     }
 
     fn read(&mut self) -> Option<io::Result<LogLine>> {
-        let mut bytes = Vec::new();
-        self.number += 1;
-        let place = Place { file: Arc::clone(&self.name), line: self.number };
-        match self.from.read_until(b'\n', &mut bytes) {
-            Ok(0) => None,
-            Ok(_) => {
-                let ended = bytes.pop_if(|byte| *byte == b'\n').is_some();
-                Some(Ok(LogLine { place, bytes, ended }))
-            }
-            Err(error) => Some(Err(error)),
-        }
+        let Line { number, bytes, ended } = match self.lines.next().transpose()? {
+            Ok(line) => line,
+            Err(error) => return Some(Err(error)),
+        };
+        let place = Place { file: Arc::clone(&self.name), line: number };
+        Some(Ok(LogLine { place, bytes: bytes.to_vec(), ended }))
     }
 }
 
-impl Iterator for Lines {
+impl Iterator for Lined {
     type Item = io::Result<LogLine>;
 
     fn next(&mut self) -> Option<Self::Item> {

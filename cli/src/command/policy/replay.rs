@@ -9,6 +9,7 @@ use std::sync::Arc;
 use keyferry_config::policy::Policy;
 use owo_colors::Stream;
 
+use super::super::log::printable;
 use crate::configuration::{self, Leniency};
 use crate::failure::Failure;
 use crate::replay::{Changes, Judge, Kind, Line, Log};
@@ -143,13 +144,18 @@ fn text(changes: &Changes) -> String {
         }
         let (count, example) = (tally.count, &tally.example);
         let request = format!("{} {}{}", group.method, group.host, group.path);
-        let _ = writeln!(text, "{count:>8}  {}  ({})", printable(&request), printable(&group.principal));
+        let _ = writeln!(
+            text,
+            "{count:>8}  {}  ({})",
+            printable::text(&request),
+            printable::text(&group.principal)
+        );
         if group.before != group.after {
             let _ = writeln!(text, "          {} -> {}", group.before, group.after);
         }
         for (sign, carried) in [("-", &group.lost), ("+", &group.gained)] {
             for what in carried {
-                let _ = writeln!(text, "          {sign} {}", printable(what));
+                let _ = writeln!(text, "          {sign} {}", printable::text(what));
             }
         }
         let _ =
@@ -179,16 +185,4 @@ fn heading(kind: Kind) -> &'static str {
 
 fn requests(count: u64) -> String {
     if count == 1 { "1 request".to_owned() } else { format!("{count} requests") }
-}
-
-/// What a sandbox chose must not write escape sequences into a terminal (T86).
-fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character.is_control() {
-            true => printable.extend(character.escape_default()),
-            false => printable.push(character),
-        }
-    }
-    printable
 }
