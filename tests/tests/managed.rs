@@ -220,7 +220,7 @@ async fn t83_what_control_said_last_counts_while_it_is_away_and_not_for_ever() {
         Some(json!({ "data": { "principal_id": alice["id"] } })),
     );
     let brief =
-        builder(&control, &told, &origin).policy("control_plane: { max_staleness: 12s }\n").start().await;
+        builder(&control, &told, &origin).policy("control_plane: { max_staleness: 30s }\n").start().await;
     let sandbox = Sandbox::of(&brief);
     let tunnel = open_tunnel(&brief, None, &origin.authority()).await;
     control.kill();
