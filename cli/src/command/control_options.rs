@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use keyferry_dial::ServiceUrl;
 use secrecy::SecretString;
 
-use crate::control_client::{ControlClient, Endpoint};
+use crate::control_client::ControlClient;
 use crate::environment;
 use crate::failure::Failure;
 
@@ -39,11 +40,11 @@ impl ControlOptions {
         };
         let (endpoint, key) = match named {
             Some(url) => {
-                let endpoint: Endpoint = url.parse().map_err(Failure::config)?;
+                let endpoint: ServiceUrl = url.parse().map_err(Failure::config)?;
                 (endpoint, self.control_api_key.clone().or_else(|| twin("CONTROL_API_KEY").map(Into::into)))
             }
             // A key from the environment is for another service than this one, which needs none.
-            None => (Endpoint::socket(self.socket()?), self.control_api_key.clone()),
+            None => (ServiceUrl::socket(self.socket()?), self.control_api_key.clone()),
         };
         ControlClient::new(endpoint, key.as_ref(), namespace).map_err(Failure::config)
     }
