@@ -71,6 +71,14 @@ fn management_and_control_plane() {
             "f.yaml:1:33: control_plane.poll_interval: must be more than zero: \"0s\"",
         ),
         (
+            "control_plane: { max_staleness: 29s }\n",
+            "f.yaml:1:33: control_plane.max_staleness: must be at least 30s: control shows life every 10 s, and one sign may be late\n  hint: leave it at 15m, or write 30s",
+        ),
+        (
+            "control_plane: { poll_interval: 20s, max_staleness: 39s }\n",
+            "f.yaml:1:53: control_plane.max_staleness: must be at least twice poll_interval, or a policy is stale between two polls\n  hint: write a longer one, or poll more often",
+        ),
+        (
             "control_plane: { poll_interval: 10, interval: 10s }\n",
             "f.yaml:1:33: control_plane.poll_interval: not a duration: 10\n  hint: write numbers with units, such as 300ms, 30s, 5m or 1h30m\nf.yaml:1:37: control_plane.interval: unknown key\n  hint: valid here: poll_interval, max_staleness",
         ),

@@ -15,6 +15,7 @@ pub mod principal;
 mod rows;
 pub mod secret;
 mod server;
+mod survey;
 mod sync;
 mod token;
 
@@ -30,6 +31,7 @@ pub use details::Details;
 pub use id::IdOf;
 pub use rows::SCHEMA;
 pub use server::{Limits, Listen, ServeError, Server, TlsFiles};
+pub use survey::Survey;
 pub use token::NoRandomness;
 
 /// What time it is.

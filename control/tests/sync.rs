@@ -309,6 +309,32 @@ on_both_databases! {
         assert!(costs[0] <= 8, "{costs:?}");
     }
 
+    async fn however_many_proxies_hear_of_a_change_what_it_concerns_is_read_once(database) {
+        let world = World::on(database).await;
+        let (principal, secret) = (world.principal("p").await, world.secret("s", "live-value", "a.test").await);
+        world.post("/api/v1/sandboxes", json!({ "name": "box", "principal_id": principal })).await.is(201);
+        let mut costs = Vec::new();
+        let mut listeners = Vec::new();
+        for count in [1, 21] {
+            while listeners.len() < count {
+                let proxy = json!({ "name": format!("{}", listeners.len()), "kind": "shared", "namespaces": ["default"] });
+                let proxy = world.post("/api/v1/proxies", proxy).await.is(201);
+                let mut listener = Listener::open(&world, proxy.data()["token"].as_str().expect("a token"), ALL, None).await;
+                listener.state().await;
+                listeners.push(listener);
+            }
+            let before = world.store.queries();
+            let grant = world.grant(&principal, &secret).await;
+            let told = futures_util::future::join_all(listeners.iter_mut().map(Listener::state)).await;
+            assert!(told.iter().all(|(state, _)| state.iter().any(|it| matches!(it, Message::Policy(_)))), "{told:?}");
+            costs.push(world.store.queries() - before);
+            world.delete(&format!("/api/v1/grants/{grant}")).await.is(204);
+            futures_util::future::join_all(listeners.iter_mut().map(Listener::state)).await;
+        }
+        // Each looks at what it is itself, before and after, and at its sandboxes.
+        assert!(costs[1] - costs[0] <= 20 * 3, "{costs:?}");
+    }
+
     async fn two_replicas_know_of_each_others_changes(database) {
         let world = World::on(database).await;
         let (principal, secret) = (world.principal("p").await, world.secret("s", "live-value", "a.test").await);

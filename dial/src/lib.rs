@@ -13,6 +13,7 @@ mod error;
 mod guard;
 mod own_listeners;
 mod resolver;
+mod service;
 mod system_files;
 
 pub use connect::{Connected, DEFAULT_CONNECT_TIMEOUT, Dialer};
@@ -20,3 +21,4 @@ pub use error::{DialError, DnsFailure};
 pub use guard::{AddressClass, AddressDenied, Guard};
 pub use own_listeners::OwnListeners;
 pub use resolver::{DEFAULT_RESOLVE_TIMEOUT, Resolver, ResolverOptions};
+pub use service::{ServiceError, ServiceStream, ServiceUrl, ServiceUrlError};

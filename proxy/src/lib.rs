@@ -43,5 +43,5 @@ pub use audit::{AuditError, AuditTarget};
 pub use otlp::{OtlpEndpoint, OtlpError, OtlpSettings};
 pub use reload::{ReloadError, Reloaded, Reloader};
 pub use start::{Configuration, Proxy, Settings, StartError};
-pub use sync::{ControlUrl, ControlUrlError, Kept, ManagedOptions};
+pub use sync::{Kept, ManagedOptions};
 pub use trace::Sampler;

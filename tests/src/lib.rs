@@ -20,6 +20,7 @@ pub mod origin;
 pub mod package_index;
 pub mod parts;
 pub mod ports;
+pub mod pretended_control;
 pub mod proxy;
 pub mod raw_origin;
 pub mod sandbox;

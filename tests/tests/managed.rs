@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use keyferry_tests::operator::{Operator, text};
 use keyferry_tests::origin::Origin;
+use keyferry_tests::pretended_control::{self, STREAM, event};
 use keyferry_tests::proxy::{Proxy, ProxyBuilder};
 use keyferry_tests::sandbox::Sandbox;
 use keyferry_tests::{audit, http1, ports, within};
@@ -220,7 +221,7 @@ async fn t83_what_control_said_last_counts_while_it_is_away_and_not_for_ever() {
         Some(json!({ "data": { "principal_id": alice["id"] } })),
     );
     let brief =
-        builder(&control, &told, &origin).policy("control_plane: { max_staleness: 12s }\n").start().await;
+        builder(&control, &told, &origin).policy("control_plane: { max_staleness: 30s }\n").start().await;
     let sandbox = Sandbox::of(&brief);
     let tunnel = open_tunnel(&brief, None, &origin.authority()).await;
     control.kill();
@@ -311,31 +312,6 @@ async fn requests_that_a_kind_without_an_engine_is_for_are_refused_and_the_statu
     assert_eq!(applied["data"]["applied_generation"]["number"], status["generation"]["number"], "{applied}");
 }
 
-/// A control service of ours: answers every connection by the head of its request, for as long as the test runs.
-async fn pretend(answer: impl Fn(&str) -> String + Send + 'static) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("its address");
-    tokio::spawn(async move {
-        let mut open = Vec::new();
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let mut head = Vec::new();
-            while !head.windows(4).any(|end| end == b"\r\n\r\n") {
-                if stream.read_buf(&mut head).await.unwrap_or(0) == 0 {
-                    break;
-                }
-            }
-            let _ = stream.write_all(answer(&String::from_utf8_lossy(&head)).as_bytes()).await;
-            // A stream stays open.
-            open.push(stream);
-        }
-    });
-    format!("http://{address}")
-}
-
-fn event(message: &Value) -> String {
-    format!("data: {message}\n\n")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn t83_a_server_that_goes_back_is_not_followed_and_one_without_a_stream_is_asked_again() {
     let origin = Origin::start("api.example").await;
@@ -350,12 +326,8 @@ async fn t83_a_server_that_goes_back_is_not_followed_and_one_without_a_stream_is
         let commit = json!({ "type": "commit", "generation": { "epoch": "e", "number": number } });
         event(&begin) + &event(&policy(rules, &format!("sha256:{number}"))) + &event(&commit)
     };
-    let stream = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n{}{}",
-        state(&json!([]), 7),
-        state(&rules, 5)
-    );
-    let liar = pretend(move |_| stream.clone()).await;
+    let stream = format!("{STREAM}{}{}", state(&json!([]), 7), state(&rules, 5));
+    let liar = pretended_control::start(move |_| stream.clone()).await;
     let proxy = Proxy::builder(KEYFERRY).route(&origin).managed(&liar, &text(&told["token"])).start().await;
     proxy.wait_for_log("refused as a replay", 1).await;
     assert_eq!(connect_status(&Sandbox::of(&proxy), &origin.url("/")).await, "403");
@@ -365,7 +337,7 @@ async fn t83_a_server_that_goes_back_is_not_followed_and_one_without_a_stream_is
         "secrets": [{ "source": { "type": "control_plane", "value": LIVE }, "inject": { "header": "X-Key" },
             "rules": [{ "host": "api.example", "ports": [origin.port()] }] }] })
     .to_string();
-    let older = pretend(move |head| {
+    let older = pretended_control::start(move |head| {
         let (status, body) = match head.starts_with("POST /api/v1/proxy/sync ") {
             true => ("200 OK", payload.as_str()),
             false => ("404 Not Found", "{}"),

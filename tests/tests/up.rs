@@ -128,6 +128,51 @@ async fn what_it_makes_is_its_owners_and_is_there_again_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_status_of_a_folder_in_which_nothing_runs_tells_what_is_kept_there() {
+    let mut up = Up::start(KEYFERRY, &[]).await;
+    up.says(&["principal", "add", "alice"]).await;
+    up.terminate().await;
+    let files = || {
+        let names = std::fs::read_dir(up.file("data"))
+            .expect("the folder")
+            .map(|file| file.expect("a file").file_name());
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = files();
+
+    let told = up.run(["status"]).await;
+
+    assert_eq!(told.status.code(), Some(3), "{told:?}");
+    let said = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(said.contains("does not run\nstate    ") && said.contains(" of epoch "), "{said}");
+    // `up` made one of most by itself, and control its default role.
+    assert!(said.contains("principals 2, roles 1, secrets 0, grants 0, proxies 1, sandboxes 1"), "{said}");
+    let keyring = std::fs::read_to_string(up.file("data/keyring")).expect("the keyring");
+    let key = said.lines().find_map(|line| line.strip_prefix("keyring  ")).expect("its keys");
+    let id = key.strip_suffix(" (current)").expect("one key, the current one");
+    assert!(keyring.contains(id), "{id}");
+    assert!(stderr(&told).contains("hint: start `keyferry up`"), "{told:?}");
+    assert_eq!(files(), before, "nothing was started");
+
+    // Without the keyring too, as JSON
+    std::fs::remove_file(up.file("data/keyring")).expect("lose the keyring");
+    let told = up.run(["status", "--json"]).await;
+    let said: serde_json::Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    assert_eq!(
+        (told.status.code(), &said["control"]["ready"]),
+        (Some(3), &serde_json::json!(false)),
+        "{said}"
+    );
+    assert_eq!(said["holds"]["principals"], 2, "{said}");
+    assert!(said["keyring"]["error"].as_str().is_some_and(|error| error.contains("keyring")), "{said}");
+    let nothing = up.run(["status", "--data-dir", "elsewhere"]).await;
+    assert!(
+        nothing.status.code() == Some(3) && stderr(&nothing).contains("nothing is kept there"),
+        "{nothing:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_one_over_the_same_folder_is_refused_by_name() {
     let up = Up::start(KEYFERRY, &[]).await;
 

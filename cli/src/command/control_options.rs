@@ -1,10 +1,13 @@
 //! Which control service a command asks, and about which namespace.
 
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
+use keyferry_dial::ServiceUrl;
 use secrecy::SecretString;
 
-use crate::control_client::{ControlClient, Endpoint};
+use crate::control_client::ControlClient;
 use crate::environment;
 use crate::failure::Failure;
 
@@ -32,18 +35,13 @@ impl ControlOptions {
     pub(crate) fn client(&self) -> Result<ControlClient, Failure> {
         let namespace = self.namespace.clone().or_else(|| twin("CONTROL_NAMESPACE"));
         let namespace = namespace.unwrap_or_else(|| "default".to_owned());
-        let named = match (&self.control_url, &self.data_dir) {
-            (Some(url), _) => Some(url.clone()),
-            (None, Some(_)) => None,
-            (None, None) => twin("CONTROL_URL"),
-        };
-        let (endpoint, key) = match named {
+        let (endpoint, key) = match self.named() {
             Some(url) => {
-                let endpoint: Endpoint = url.parse().map_err(Failure::config)?;
+                let endpoint: ServiceUrl = url.parse().map_err(Failure::config)?;
                 (endpoint, self.control_api_key.clone().or_else(|| twin("CONTROL_API_KEY").map(Into::into)))
             }
             // A key from the environment is for another service than this one, which needs none.
-            None => (Endpoint::socket(self.socket()?), self.control_api_key.clone()),
+            None => (ServiceUrl::socket(self.socket()?), self.control_api_key.clone()),
         };
         ControlClient::new(endpoint, key.as_ref(), namespace).map_err(Failure::config)
     }
@@ -54,11 +52,27 @@ impl ControlOptions {
         ask: impl AsyncFnOnce(&ControlClient) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let client = self.client()?;
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::fatal(format!("the runtime cannot be started: {error}")))?
-            .block_on(ask(&client))
+        block_on(ask(&client))
+    }
+
+    /// The address that is given.
+    fn named(&self) -> Option<String> {
+        match (&self.control_url, &self.data_dir) {
+            (Some(url), _) => Some(url.clone()),
+            (None, Some(_)) => None,
+            (None, None) => twin("CONTROL_URL"),
+        }
+    }
+
+    /// The data directory that would be asked, where nothing runs in it.
+    pub(crate) fn idle_data_dir(&self) -> Result<Option<PathBuf>, Failure> {
+        if self.named().is_some() {
+            return Ok(None);
+        }
+        let data_dir = self.data_dir()?;
+        let answered = UnixStream::connect(data_dir.join("control.sock")).map_err(|error| error.kind());
+        // What a killed process leaves behind refuses.
+        Ok(matches!(answered, Err(ErrorKind::NotFound | ErrorKind::ConnectionRefused)).then_some(data_dir))
     }
 
     /// The data directory, whether or not anybody uses it.
@@ -77,6 +91,14 @@ impl ControlOptions {
              hint: start `keyferry up`, or set KEYFERRY_CONTROL_URL and KEYFERRY_CONTROL_API_KEY"
         )))
     }
+}
+
+pub(super) fn block_on(future: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::fatal(format!("the runtime cannot be started: {error}")))?
+        .block_on(future)
 }
 
 /// Where `keyferry up` keeps what it makes.

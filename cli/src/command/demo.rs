@@ -6,8 +6,9 @@ use crate::failure::Failure;
 /// See it work: a service, the proxy and a sandbox's clients, on this machine alone
 ///
 /// Starts a TLS service and a proxy on loopback, then calls the service as a sandbox would: with curl, Python and git, an
-/// empty environment and placeholders. Ends with the audit records and a verdict; the exit code says whether all went as
-/// it should. Needs curl, git and python3, no DNS and no network.
+/// empty environment and placeholders. Then `keyferry up`: two sandboxes, a grant to one of them, and its revocation while a
+/// download runs. Ends with a verdict; the exit code says whether all went as it should. Needs curl, git and python3, no DNS
+/// and no network.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

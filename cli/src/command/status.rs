@@ -1,9 +1,11 @@
 //! `keyferry status`.
 
+mod idle;
+
 use serde_json::json;
 
 use super::control_options::ControlOptions;
-use super::{proxies, shown};
+use super::{control_options, proxies, shown};
 use crate::control_client::{ControlClient, Resource, path};
 use crate::failure::Failure;
 
@@ -14,7 +16,8 @@ Examples:
   keyferry status
   keyferry status --json
 
-Exit codes: 0 control runs and its database answers, 1 it does not, 2 the command line is wrong or names no service.")]
+Exit codes: 0 control runs and its database answers, 1 it does not answer as it should, 2 the command line is wrong, 3 nothing
+runs in the data directory; then what is kept there is told, without starting anything.")]
 pub(crate) struct Status {
     #[command(flatten)]
     control: ControlOptions,
@@ -25,7 +28,10 @@ pub(crate) struct Status {
 
 impl Status {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        self.control.ask(async |client| self.tell(client).await)
+        match self.control.idle_data_dir()? {
+            Some(data_dir) => control_options::block_on(idle::tell(&data_dir, self.json)),
+            None => self.control.ask(async |client| self.tell(client).await),
+        }
     }
 
     async fn tell(&self, client: &ControlClient) -> Result<(), Failure> {

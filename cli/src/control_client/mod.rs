@@ -1,9 +1,9 @@
 //! The control API as commands use it: one request after the other, over TLS, loopback or the owner's socket.
 
-mod endpoint;
 mod error;
 mod resource;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,18 +11,19 @@ use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use keyferry_dial::{Dialer, Guard, OwnListeners, Resolver, ResolverOptions, ServiceUrl};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rustls::{ClientConfig, RootCertStore};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-pub(crate) use endpoint::Endpoint;
 pub(crate) use error::{ClientError, Refusal};
 pub(crate) use resource::{Grantee, Resource, SecretRef};
 
 /// A control service, and who asks it about which namespace.
 pub(crate) struct ControlClient {
-    endpoint: Endpoint,
+    endpoint: ServiceUrl,
     /// `None` at the owner's door.
     authorization: Option<HeaderValue>,
     namespace: String,
@@ -49,7 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 impl ControlClient {
     pub(crate) fn new(
-        endpoint: Endpoint,
+        endpoint: ServiceUrl,
         key: Option<&SecretString>,
         namespace: String,
     ) -> Result<Self, BadKey> {
@@ -63,7 +64,7 @@ impl ControlClient {
         Ok(Self { endpoint, authorization, namespace, connection: Mutex::new(None) })
     }
 
-    pub(crate) fn endpoint(&self) -> &Endpoint {
+    pub(crate) fn endpoint(&self) -> &ServiceUrl {
         &self.endpoint
     }
 
@@ -206,7 +207,9 @@ impl ControlClient {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
-        let stream = self.endpoint.connect().await?;
+        let stream = self.endpoint.connect(&dialer(), tls).await.map_err(|error| {
+            ClientError::Unreachable { endpoint: self.endpoint.to_string(), reason: error.to_string() }
+        })?;
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.odd(error))?;
         // Its end is seen by whoever sends next.
@@ -217,6 +220,19 @@ impl ControlClient {
     fn odd(&self, reason: impl ToString) -> ClientError {
         ClientError::Answer { endpoint: self.endpoint.to_string(), reason: reason.to_string() }
     }
+}
+
+/// The operator names the address, so no class is refused.
+fn dialer() -> Dialer {
+    Dialer::new(Guard::operator(), Resolver::new(ResolverOptions::default()), OwnListeners::default())
+}
+
+fn tls() -> Result<Arc<ClientConfig>, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }
 
 impl Answer {

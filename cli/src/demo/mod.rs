@@ -1,5 +1,6 @@
 //! The demonstration: a world of its own on loopback, and a sandbox's day in it.
 
+mod many;
 mod proxy;
 mod records;
 mod report;
@@ -89,6 +90,9 @@ async fn play(folder: &Path) -> Result<(), Failure> {
         report.section("The audit records");
         terminal::data(records::table(records))?;
     }
+    let said = many::play(&mut report, &world, &service, &sandbox).await?;
+    let leaked = world.real_values().iter().any(|value| said.contains(*value));
+    report.step(!leaked, "no real value is in these sandboxes' output either");
     if report.has_failures() {
         terminal::talk(format!("\nThe proxy's log:\n{}", world.log_tail()));
     }

@@ -53,19 +53,8 @@ impl RunningProxy {
     }
 
     /// Asks it to end, and says what is wrong with how it did.
-    pub(super) async fn stop(mut self) -> Result<(), String> {
-        let pid = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        let Some(pid) = pid else { return Err("the proxy had ended before it was asked to".to_owned()) };
-        kill_process(pid, Signal::TERM).map_err(|error| format!("the proxy cannot be stopped: {error}"))?;
-        match timeout(Duration::from_secs(15), self.child.wait()).await {
-            Err(_) => Err("the proxy was still running 15 s after SIGTERM".to_owned()),
-            Ok(Err(error)) => Err(format!("the proxy was lost: {error}")),
-            Ok(Ok(status)) if status.success() => Ok(()),
-            Ok(Ok(status)) => Err(match (status.code(), status.signal()) {
-                (Some(code), _) => format!("on SIGTERM the proxy ended with exit code {code}"),
-                (None, signal) => format!("the proxy was ended by signal {}", signal.unwrap_or_default()),
-            }),
-        }
+    pub(super) async fn stop(self) -> Result<(), String> {
+        stop(self.child, "the proxy").await
     }
 
     async fn wait_until_listening(&mut self, world: &World) -> Result<(), Failure> {
@@ -87,6 +76,22 @@ impl RunningProxy {
             sleep(Duration::from_millis(20)).await;
         }
         Ok(())
+    }
+}
+
+/// Asks a process to end, and says what is wrong with how it did.
+pub(super) async fn stop(mut child: Child, what: &str) -> Result<(), String> {
+    let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+    let Some(pid) = pid else { return Err(format!("{what} had ended before it was asked to")) };
+    kill_process(pid, Signal::TERM).map_err(|error| format!("{what} cannot be stopped: {error}"))?;
+    match timeout(Duration::from_secs(15), child.wait()).await {
+        Err(_) => Err(format!("{what} was still running 15 s after SIGTERM")),
+        Ok(Err(error)) => Err(format!("{what} was lost: {error}")),
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => Err(match (status.code(), status.signal()) {
+            (Some(code), _) => format!("on SIGTERM {what} ended with exit code {code}"),
+            (None, signal) => format!("{what} was ended by signal {}", signal.unwrap_or_default()),
+        }),
     }
 }
 

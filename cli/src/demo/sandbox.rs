@@ -69,6 +69,22 @@ impl Sandbox {
         Ok(Self { home, environment })
     }
 
+    /// Another one, with the same home, behind this proxy.
+    pub(super) fn behind(&self, proxy: &str, certificates: &Path, placeholder: &str) -> Self {
+        let mut environment = self.environment.clone();
+        for (name, value) in &mut environment {
+            match *name {
+                "HTTPS_PROXY" | "https_proxy" => proxy.clone_into(value),
+                "CURL_CA_BUNDLE" | "SSL_CERT_FILE" | "GIT_SSL_CAINFO" => {
+                    *value = certificates.display().to_string();
+                }
+                "API_KEY" => placeholder.clone_into(value),
+                _ => {}
+            }
+        }
+        Self { home: self.home.clone(), environment }
+    }
+
     pub(super) fn home(&self) -> &Path {
         &self.home
     }

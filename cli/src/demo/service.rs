@@ -8,7 +8,8 @@ use std::time::Duration;
 use base64::Engine;
 use http::header::{AUTHORIZATION, HOST, WWW_AUTHENTICATE};
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::channel::Channel;
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -105,7 +106,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> Option<()> {
 async fn answer(
     shared: Arc<Shared>,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<Either<Full<Bytes>, Channel<Bytes>>>, Infallible> {
     let (head, body) = request.into_parts();
     let text = |headers: &HeaderMap, name: &str| Some(headers.get(name)?.to_str().ok()?.to_owned());
     let authority = match head.uri.authority() {
@@ -130,7 +131,19 @@ async fn answer(
         body: String::from_utf8_lossy(&body).into_owned(),
         status: response.status().as_u16(),
     });
-    Ok(response)
+    let endless = head.uri.path() == "/v1/stream";
+    Ok(response.map(|body| if endless { Either::Right(greeting_without_end()) } else { Either::Left(body) }))
+}
+
+fn greeting_without_end() -> Channel<Bytes> {
+    let (mut sender, body) = Channel::new(1);
+    tokio::spawn(async move {
+        // Whoever leaves hears nothing more.
+        let _ = sender.send_data(Bytes::from_static(b"hello, and more to come\n")).await;
+        std::future::pending::<()>().await;
+        drop(sender);
+    });
+    body
 }
 
 impl Shared {

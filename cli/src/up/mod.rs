@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use keyferry_control::{Control, Listen, SCHEMA, Server};
+use keyferry_dial::ServiceUrl;
 use keyferry_proxy::{Configuration, ManagedOptions, Proxy, Settings};
 use keyferry_store::{DatabaseUrl, Store};
 use secrecy::SecretString;
@@ -19,7 +20,7 @@ use tokio::task::JoinHandle;
 use self::data_dir::DataDir;
 use self::identities::Identities;
 use self::settings::OwnSettings;
-use crate::control_client::{ControlClient, Endpoint};
+use crate::control_client::ControlClient;
 use crate::environment;
 use crate::failure::Failure;
 use crate::opentelemetry;
@@ -80,14 +81,14 @@ impl Up {
         servers.serve(owners, control.owners_router());
 
         let namespace = wanted.namespaces.first().cloned().unwrap_or_else(|| "default".to_owned());
-        let owner = ControlClient::new(Endpoint::socket(socket.clone()), None, namespace);
+        let owner = ControlClient::new(ServiceUrl::socket(socket.clone()), None, namespace);
         let owner = owner.map_err(Failure::fatal)?;
         let mut identities = Identities::read(&data)?;
         let api_key = identities.api_key(&data, &control, &owner, wanted.api_key).await?;
         let token = identities.proxy(&data, &owner, &wanted.namespaces).await?;
 
         let managed = ManagedOptions {
-            control: format!("unix:{}", socket.display()).parse().map_err(Failure::config)?,
+            control: ServiceUrl::socket(socket),
             token,
             // Control ends with this process: nobody would ever start from what is kept, and a start would believe it first.
             kept: None,

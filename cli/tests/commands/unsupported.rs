@@ -63,6 +63,6 @@ fn a_token_and_an_address_of_a_control_service_go_together() {
     assert_eq!(token.run(&proxy), Run::of(2, "", half));
 
     let clear = token.variable("IRON_CONTROL_PLANE_URL", "http://control.example");
-    let said = "error: http://control.example is reached in the clear over a network, and the answers of the control service carry live values\n  hint: write https://HOST, http://127.0.0.1:PORT or unix:PATH\n";
+    let said = "error: \"http://control.example\" would carry keys and live values in the clear to another machine\nhint: write https://HOST, or reach it through a tunnel at http://127.0.0.1:PORT\n";
     assert_eq!(clear.run(&proxy), Run::of(2, "", said));
 }

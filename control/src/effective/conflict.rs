@@ -2,14 +2,22 @@
 
 use std::collections::HashMap;
 
-use super::hosts::{Meeting, is_exact, meeting};
+use super::hosts::{Meeting, meeting};
+use super::neighbours::Neighbours;
 use super::{Because, Candidate, Yield};
 use crate::secret::{Place, Rule, Target};
 
 /// Leaves out what a stronger secret covers, and notes every place where one yields. `candidates` are the weakest first, and so
 /// is the answer.
-pub(super) fn arbitrate<'a>(mut candidates: Vec<Candidate<'a>>) -> Vec<Candidate<'a>> {
-    for candidate in &mut candidates {
+pub(super) fn arbitrate(mut candidates: Vec<Candidate<'_>>) -> Vec<Candidate<'_>> {
+    leave_out_what_has_no_value(&mut candidates);
+    let neighbours = Neighbours::of(&candidates);
+    settle_all(&mut candidates, |candidates, at| neighbours.weaker(candidates, at));
+    candidates
+}
+
+fn leave_out_what_has_no_value(candidates: &mut [Candidate<'_>]) {
+    for candidate in candidates {
         let facts = candidate.secret.spec.facts();
         let rules = keyferry_contract::sync::Tree::List(Vec::new());
         if candidate.held.delivered && facts.render(rules).is_none() {
@@ -17,8 +25,22 @@ pub(super) fn arbitrate<'a>(mut candidates: Vec<Candidate<'a>>) -> Vec<Candidate
             candidate.held.reason = "it has no value to deliver".to_owned();
         }
     }
-    for pair in pairs(&candidates) {
-        settle(&mut candidates, &pair);
+}
+
+/// `weaker` names those that a candidate may meet, the strongest first, and what both write.
+fn settle_all(
+    candidates: &mut [Candidate<'_>],
+    weaker: impl Fn(&[Candidate<'_>], usize) -> Vec<(usize, Target)>,
+) {
+    settle_databases(candidates);
+    // The strongest are settled first: what they leave out cannot win over anything any more.
+    for stronger in (0..candidates.len()).rev() {
+        if candidates[stronger].rules.is_empty() || !candidates[stronger].held.delivered {
+            continue;
+        }
+        for (weaker, target) in weaker(candidates, stronger) {
+            settle(candidates, weaker, stronger, &target);
+        }
     }
     for candidate in candidates.iter_mut().filter(|candidate| candidate.held.delivered) {
         let bound = !candidate.secret.spec.facts().rules().is_empty();
@@ -30,68 +52,49 @@ pub(super) fn arbitrate<'a>(mut candidates: Vec<Candidate<'a>>) -> Vec<Candidate
             };
         }
     }
-    candidates
 }
 
-/// Two secrets and what both write.
-struct Pair {
-    one: usize,
-    other: usize,
-    target: Target,
+/// The strongest way into a database is the only one.
+fn settle_databases(candidates: &mut [Candidate<'_>]) {
+    let mut ways: HashMap<Target, usize> = HashMap::new();
+    for at in (0..candidates.len()).rev() {
+        if !candidates[at].held.delivered {
+            continue;
+        }
+        let targets = candidates[at].secret.spec.facts().targets();
+        for target in targets.into_iter().filter(|target| matches!(target, Target::Database(_))) {
+            let Some(&stronger) = ways.get(&target) else {
+                ways.insert(target, at);
+                continue;
+            };
+            let because = because(&candidates[stronger], None, &candidates[at], None);
+            let to = candidates[stronger].held.secret_id.clone();
+            let weaker = &mut candidates[at].held;
+            weaker.delivered = false;
+            weaker.reason = format!("{to} wins: one database has one way in");
+            let (at, host) = (target.to_string(), String::new());
+            weaker.yields.push(Yield { to, at, host, because, left_out: true });
+        }
+    }
 }
 
-fn pairs(candidates: &[Candidate<'_>]) -> Vec<Pair> {
-    let mut by_target: HashMap<Target, Vec<usize>> = HashMap::new();
-    for (index, candidate) in candidates.iter().enumerate().filter(|(_, candidate)| candidate.held.delivered)
-    {
-        for target in candidate.secret.spec.facts().targets() {
-            by_target.entry(target).or_default().push(index);
-        }
-    }
-    let mut pairs = Vec::new();
-    for (target, writers) in by_target {
-        for (at, &one) in writers.iter().enumerate() {
-            pairs.extend(writers[at + 1..].iter().map(|&other| Pair { one, other, target: target.clone() }));
-        }
-    }
-    // The strongest are settled first: what they leave out cannot win over anything any more.
-    pairs.sort_by(|a, b| (b.other, b.one, &b.target).cmp(&(a.other, a.one, &a.target)));
-    pairs
+/// Two rules that some request may match both of.
+struct Overlap<'a> {
+    winner: usize,
+    loser: usize,
+    strong: &'a Rule,
+    weak: &'a Rule,
+    because: Because,
+    covered: bool,
 }
 
-fn settle(candidates: &mut [Candidate<'_>], pair: &Pair) {
-    if let Target::Database(_) = pair.target {
-        let (stronger, weaker) = (pair.other, pair.one);
-        if !candidates[stronger].held.delivered || !candidates[weaker].held.delivered {
-            return;
-        }
-        let because = because(&candidates[stronger], None, &candidates[weaker], None);
-        let to = candidates[stronger].held.secret_id.clone();
-        let weaker = &mut candidates[weaker].held;
-        weaker.delivered = false;
-        weaker.reason = format!("{to} wins: one database has one way in");
-        weaker.yields.push(Yield {
-            to,
-            at: pair.target.to_string(),
-            host: String::new(),
-            because,
-            left_out: true,
-        });
-        return;
-    }
-    let one_block = same_block(&candidates[pair.one], &candidates[pair.other]);
-    for (a, b) in meetings(&candidates[pair.one].rules, &candidates[pair.other].rules) {
-        let exact = (is_exact(a), is_exact(b));
-        let a_wins = candidates[pair.one].rank(exact.0) > candidates[pair.other].rank(exact.1);
-        let (winner, loser, strong, weak) =
-            if a_wins { (pair.one, pair.other, a, b) } else { (pair.other, pair.one, b, a) };
-        let exact = if a_wins { exact } else { (exact.1, exact.0) };
-        let covered = meeting(strong, weak) == Meeting::Covered;
-        let because = because(&candidates[winner], Some(exact.0), &candidates[loser], Some(exact.1));
+fn settle(candidates: &mut [Candidate<'_>], weaker: usize, stronger: usize, target: &Target) {
+    let one_block = same_block(&candidates[weaker], &candidates[stronger]);
+    for Overlap { winner, loser, strong, weak, because, covered } in overlaps(candidates, weaker, stronger) {
         let to = candidates[winner].held.secret_id.clone();
         let loser = &mut candidates[loser];
         if covered {
-            loser.rules.retain(|rule| !std::ptr::eq(*rule, weak));
+            loser.rules.retain(|placed| !std::ptr::eq(placed.rule, weak));
         } else if !one_block {
             let mut deny = strong.tree();
             deny.set("action", keyferry_contract::sync::Tree::text("deny"));
@@ -100,7 +103,7 @@ fn settle(candidates: &mut [Candidate<'_>], pair: &Pair) {
         }
         loser.held.yields.push(Yield {
             to,
-            at: pair.target.to_string(),
+            at: target.to_string(),
             host: strong.host.clone().or_else(|| strong.cidr.clone()).unwrap_or_default(),
             because,
             left_out: covered || !one_block,
@@ -108,10 +111,27 @@ fn settle(candidates: &mut [Candidate<'_>], pair: &Pair) {
     }
 }
 
-/// Rules that some request may match both of, as they stand before anything is left out.
-fn meetings<'a>(one: &[&'a Rule], other: &[&'a Rule]) -> Vec<(&'a Rule, &'a Rule)> {
-    let pairs = one.iter().flat_map(|a| other.iter().map(move |b| (*a, *b)));
-    pairs.filter(|(a, b)| meeting(a, b) != Meeting::Never).collect()
+/// As the rules stand before anything of these two is left out.
+fn overlaps<'a>(candidates: &[Candidate<'a>], weaker: usize, stronger: usize) -> Vec<Overlap<'a>> {
+    let (low, high) = (&candidates[weaker], &candidates[stronger]);
+    let pairs = low.rules.iter().flat_map(|a| high.rules.iter().map(move |b| (a, b)));
+    let found = pairs.filter_map(|(a, b)| {
+        // A rule for the host itself turns the order round among equals.
+        let turned = low.rank(a.is_exact()) > high.rank(b.is_exact());
+        let (winner, loser, strong, weak) =
+            if turned { (weaker, stronger, a, b) } else { (stronger, weaker, b, a) };
+        let met = meeting(strong, weak);
+        let exact = (Some(strong.is_exact()), Some(weak.is_exact()));
+        (met != Meeting::Never).then(|| Overlap {
+            winner,
+            loser,
+            strong: strong.rule,
+            weak: weak.rule,
+            because: because(&candidates[winner], exact.0, &candidates[loser], exact.1),
+            covered: met == Meeting::Covered,
+        })
+    });
+    found.collect()
 }
 
 /// Whether one block of the document holds both, which orders its entries by their priority.
@@ -139,3 +159,6 @@ fn because(
         Because::Age
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use keyferry_contract::sync::{Capability, Policy, Tree};
 
-use super::hosts::is_exact;
+use super::hosts::Placed;
 use super::{Candidate, Origin, Question, Rank};
 use crate::principal::Principal;
 use crate::secret::{Place, Rule, Spec, ValueFrom};
@@ -45,22 +45,22 @@ pub(super) fn policy(question: &Question<'_>, candidates: &mut [Candidate<'_>]) 
 
 /// A secret as one entry, or as two where it names some hosts exactly and others by a pattern: their ranks differ.
 fn parts(candidate: &Candidate<'_>) -> Vec<(Rank, Tree)> {
-    let (exact, wide): (Vec<&Rule>, Vec<&Rule>) = candidate.rules.iter().partition(|rule| is_exact(rule));
+    let (exact, wide): (Vec<_>, Vec<_>) = candidate.rules.iter().partition(|placed| placed.is_exact());
     let halves = [(false, wide), (true, exact)];
     halves
         .into_iter()
         .filter(|(_, half)| !half.is_empty())
         .filter_map(|(exact, half)| {
-            let entry = candidate.secret.spec.facts().render(rules(candidate, &half))?;
+            let entry = candidate.secret.spec.facts().render(rules(candidate, half))?;
             Some((candidate.rank(exact), labelled(entry, candidate, true)))
         })
         .collect()
 }
 
 /// The rules of an entry: those that allow, the secret's own that deny, and what it leaves to stronger ones.
-fn rules(candidate: &Candidate<'_>, allow: &[&Rule]) -> Tree {
+fn rules<'a>(candidate: &Candidate<'_>, allow: impl IntoIterator<Item = &'a Placed<'a>>) -> Tree {
     let denies = candidate.secret.spec.facts().rules().iter().filter(|rule| rule.denies());
-    let own = allow.iter().copied().chain(denies).map(Rule::tree);
+    let own = allow.into_iter().map(|placed| placed.rule).chain(denies).map(Rule::tree);
     Tree::list(own.chain(candidate.leaves.iter().cloned()))
 }
 
@@ -159,9 +159,9 @@ fn reach(question: &Question<'_>, candidates: &[Candidate<'_>], policy: &mut Pol
     }
     for candidate in candidates.iter().rev().filter(|candidate| candidate.held.delivered) {
         let name = candidate.held.name.clone().or_else(|| candidate.held.foreign_id.clone());
-        for rule in &candidate.rules {
+        for placed in &candidate.rules {
             let origin = Origin::Secret { id: candidate.held.secret_id.clone(), name: name.clone() };
-            add(rule.tree(), candidate.held.not_after, origin);
+            add(placed.rule.tree(), candidate.held.not_after, origin);
         }
     }
     let mut origins = Vec::with_capacity(found.len());

@@ -16,17 +16,38 @@ pub(super) enum Meeting {
     Covered,
 }
 
-pub(super) fn meeting(stronger: &Rule, weaker: &Rule) -> Meeting {
-    let (a, b) = (Pattern::of(stronger), Pattern::of(weaker));
-    if !a.meets(&b) || !share(&stronger.http_methods, &weaker.http_methods, "*") {
-        return Meeting::Never;
+/// A rule and the hosts that it means, read once.
+#[derive(Debug)]
+pub(super) struct Placed<'a> {
+    pub(super) rule: &'a Rule,
+    pub(super) hosts: Pattern,
+}
+
+impl<'a> Placed<'a> {
+    pub(super) fn new(rule: &'a Rule) -> Self {
+        Self { rule, hosts: Pattern::of(rule) }
     }
-    if let (Some(a), Some(b)) = (some(&stronger.ports), some(&weaker.ports))
-        && !a.iter().any(|port| b.contains(port))
+
+    /// Whether it names one host.
+    pub(super) fn is_exact(&self) -> bool {
+        match &self.hosts {
+            Pattern::Name(_) => true,
+            Pattern::Net(net) => net.prefix_len() == net.max_prefix_len(),
+            Pattern::Any | Pattern::Suffix(_) | Pattern::Glob(_) => false,
+        }
+    }
+}
+
+pub(super) fn meeting(stronger: &Placed<'_>, weaker: &Placed<'_>) -> Meeting {
+    let (Placed { rule: stronger, hosts: a }, Placed { rule: weaker, hosts: b }) = (stronger, weaker);
+    if !a.meets(b)
+        || !share(limits(&stronger.http_methods, "*"), limits(&weaker.http_methods, "*"), |a, b| a == b)
+        || !share(limits(&stronger.paths, "/*"), limits(&weaker.paths, "/*"), |a, b| paths_meet(a, b))
+        || !share(some(&stronger.ports), some(&weaker.ports), |a, b| a == b)
     {
         return Meeting::Never;
     }
-    let covers = a.covers(&b)
+    let covers = a.covers(b)
         && contains(&stronger.http_methods, &weaker.http_methods, "*")
         && contains(&stronger.paths, &weaker.paths, "/*")
         && stronger.ports == weaker.ports
@@ -34,21 +55,18 @@ pub(super) fn meeting(stronger: &Rule, weaker: &Rule) -> Meeting {
     if covers { Meeting::Covered } else { Meeting::Perhaps }
 }
 
-/// Whether a rule names one host.
-pub(super) fn is_exact(rule: &Rule) -> bool {
-    match Pattern::of(rule) {
-        Pattern::Name(_) => true,
-        Pattern::Net(net) => net.prefix_len() == net.max_prefix_len(),
-        Pattern::Any | Pattern::Suffix(_) | Pattern::Glob(_) => false,
-    }
-}
-
+/// What a rule says of hosts.
 #[derive(Debug, PartialEq, Eq)]
-enum Pattern {
+pub(super) enum Pattern {
+    /// Every name.
     Any,
+    /// A name and all below it.
     Suffix(String),
+    /// One name.
     Name(String),
+    /// Any other pattern of names.
     Glob(String),
+    /// Addresses.
     Net(IpNet),
 }
 
@@ -112,11 +130,30 @@ fn contains(a: &Option<Vec<String>>, b: &Option<Vec<String>>, all: &str) -> bool
     }
 }
 
-fn share(a: &Option<Vec<String>>, b: &Option<Vec<String>>, all: &str) -> bool {
-    match (limits(a, all), limits(b, all)) {
-        (Some(a), Some(b)) => a.iter().any(|text| b.contains(text)),
+/// Whether some entry of one goes with one of the other; a list that is absent restricts nothing.
+fn share<T>(a: Option<&Vec<T>>, b: Option<&Vec<T>>, fits: impl Fn(&T, &T) -> bool) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a.iter().any(|one| b.iter().any(|other| fits(one, other))),
         _ => true,
     }
+}
+
+/// Whether some path may match both patterns, as far as their beginnings tell.
+fn paths_meet(a: &str, b: &str) -> bool {
+    match (stem(a), stem(b)) {
+        (None, None) => a == b,
+        (None, Some(stem)) => a.starts_with(stem),
+        (Some(stem), None) => b.starts_with(stem),
+        (Some(a), Some(b)) => a.starts_with(b) || b.starts_with(a),
+    }
+}
+
+/// How every path begins that a pattern matches; `None` where it has no wildcard.
+fn stem(pattern: &str) -> Option<&str> {
+    let wild = pattern.find(['*', '?', '[', '\\'])?;
+    // `/v1/*` matches `/v1`, too.
+    let stem = &pattern[..wild];
+    Some(stem.strip_suffix('/').unwrap_or(stem))
 }
 
 #[cfg(test)]
@@ -146,9 +183,15 @@ mod tests {
             (rule("a.test", &["GET"], &[]), rule("a.test", &["POST"], &[]), Never),
             (rule("a.test", &["GET"], &[]), rule("a.test", &["*"], &[]), Perhaps),
             (rule("a.test", &["GET", "POST"], &["/*"]), rule("a.test", &["GET"], &["/v1"]), Covered),
-            (rule("a.test", &[], &["/v1/*"]), rule("a.test", &[], &["/v2"]), Perhaps),
+            (rule("a.test", &[], &["/v1/*"]), rule("a.test", &[], &["/v2"]), Never),
+            (rule("a.test", &[], &["/v1/*"]), rule("a.test", &[], &["/v1"]), Perhaps),
+            (rule("a.test", &[], &["/v1/*"]), rule("a.test", &[], &["/v*/x", "/w"]), Perhaps),
+            (rule("a.test", &[], &["/a/*"]), rule("a.test", &[], &["/b/*", "/[c]"]), Perhaps),
+            (rule("a.test", &[], &["/a/*"]), rule("a.test", &[], &["/b/*", "/c/?"]), Never),
+            (rule("a.test", &[], &["/a"]), rule("a.test", &[], &["/a/b"]), Never),
         ] {
-            assert_eq!(meeting(&stronger, &weaker), expected, "{stronger:?} {weaker:?}");
+            let (one, other) = (Placed::new(&stronger), Placed::new(&weaker));
+            assert_eq!(meeting(&one, &other), expected, "{stronger:?} {weaker:?}");
         }
     }
 }

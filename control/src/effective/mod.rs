@@ -9,6 +9,7 @@
 mod conflict;
 mod deliver;
 mod hosts;
+mod neighbours;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use jiff::Timestamp;
 use keyferry_contract::sync::{Capability, Policy, Status, Tree};
 use serde::Serialize;
 
+use self::hosts::Placed;
 use crate::attributes::Labels;
 use crate::principal::Principal;
 use crate::secret::{Rule, SecretKind, Spec};
@@ -268,7 +270,7 @@ struct Candidate<'a> {
     held: Held,
     secret: &'a GrantedSecret,
     /// Its allow rules, those that lost left out, and the requests that it must leave to a stronger one of another block.
-    rules: Vec<&'a Rule>,
+    rules: Vec<Placed<'a>>,
     leaves: Vec<Tree>,
 }
 
@@ -301,7 +303,8 @@ fn held<'a>(question: &Question<'a>) -> Vec<Candidate<'a>> {
 
 impl<'a> Candidate<'a> {
     fn new(secret: &'a GrantedSecret, holder: HolderName) -> Self {
-        let rules = secret.spec.facts().rules().iter().filter(|rule| !rule.denies()).collect();
+        let rules =
+            secret.spec.facts().rules().iter().filter(|rule| !rule.denies()).map(Placed::new).collect();
         let held = Held {
             secret_id: secret.kind.id_of().id(secret.row),
             kind: secret.kind.name(),

@@ -12,11 +12,11 @@ fn at(text: &str) -> Timestamp {
     text.parse().expect("a time")
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     at("2026-06-01T00:00:00Z")
 }
 
-fn holder(row: i64, grants: Vec<HeldGrant>) -> Holder {
+pub(super) fn holder(row: i64, grants: Vec<HeldGrant>) -> Holder {
     let principal = Principal {
         row,
         namespace: "default".into(),
@@ -31,7 +31,7 @@ fn holder(row: i64, grants: Vec<HeldGrant>) -> Holder {
     Holder { principal, grants, rules: Vec::new() }
 }
 
-fn grant(id: &str, secret: i64, priority: i64) -> HeldGrant {
+pub(super) fn grant(id: &str, secret: i64, priority: i64) -> HeldGrant {
     HeldGrant { id: id.into(), via: Via::Direct, secret, priority, expires_at: None }
 }
 

@@ -53,6 +53,8 @@ pub(crate) struct Hub {
     epoch: String,
     /// The number of the newest state of which everything is known.
     head: watch::Sender<u64>,
+    /// Whoever reads policies has one; which one, the first of their principals says.
+    turns: [tokio::sync::Mutex<()>; READERS],
 }
 
 #[derive(Default)]
@@ -74,6 +76,7 @@ struct Inner {
 
 const LONGEST_JOURNAL: usize = 4096;
 const MOST_RENDERED: usize = 50_000;
+const READERS: usize = 16;
 
 impl Hub {
     /// Listens first and reads then, so that nothing falls between.
@@ -81,7 +84,8 @@ impl Hub {
         let mut changes = store.changes(&[CHANNEL]).await?;
         let Generation { epoch, number } = access::generation(&mut &store).await?;
         let inner = Mutex::new(Inner { forgotten: number, last: number, ..Inner::default() });
-        let hub = Arc::new(Self { store, clock, inner, epoch, head: watch::channel(number).0 });
+        let turns = std::array::from_fn(|_| tokio::sync::Mutex::default());
+        let hub = Arc::new(Self { store, clock, inner, epoch, head: watch::channel(number).0, turns });
         let listening = Arc::downgrade(&hub);
         tokio::spawn(async move {
             loop {
@@ -185,18 +189,13 @@ impl Hub {
         &self,
         subjects: &[Subject],
     ) -> Result<Vec<Option<Arc<Rendered>>>, StoreError> {
+        let (known, wanted) = self.ready(subjects, (self.clock)());
+        let Some(first) = wanted.first() else { return Ok(known) };
+        // Every stream hears of a change at once: one reads what it concerns, and the others find it ready.
+        let turn = first.unsigned_abs() % (READERS as u64);
+        let _turn = self.turns[usize::try_from(turn).unwrap_or_default()].lock().await;
         let now = (self.clock)();
-        let ready = |rendered: &Arc<Rendered>| rendered.valid_until.is_none_or(|end| end > now);
-        let known: Vec<_> = {
-            let inner = self.lock();
-            subjects
-                .iter()
-                .map(|subject| inner.rendered.get(subject).filter(|it| ready(it)).cloned())
-                .collect()
-        };
-        let missing = subjects.iter().zip(&known).filter(|(_, known)| known.is_none());
-        let wanted: BTreeSet<i64> =
-            missing.flat_map(|(subject, _)| [Some(subject.principal), subject.requester]).flatten().collect();
+        let (known, wanted) = self.ready(subjects, now);
         if wanted.is_empty() {
             return Ok(known);
         }
@@ -210,6 +209,18 @@ impl Hub {
             }));
         }
         Ok(policies)
+    }
+
+    /// What is known already, and of whom it is not.
+    fn ready(&self, subjects: &[Subject], now: Timestamp) -> (Vec<Option<Arc<Rendered>>>, BTreeSet<i64>) {
+        let counts = |rendered: &&Arc<Rendered>| rendered.valid_until.is_none_or(|end| end > now);
+        let inner = self.lock();
+        let known: Vec<_> =
+            subjects.iter().map(|subject| inner.rendered.get(subject).filter(counts).cloned()).collect();
+        let missing = subjects.iter().zip(&known).filter(|(_, known)| known.is_none());
+        let rows = missing.flat_map(|(subject, _)| [Some(subject.principal), subject.requester]);
+        let wanted = rows.flatten().collect();
+        (known, wanted)
     }
 
     /// The whole answer, with its reasons.

@@ -10,19 +10,13 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use keyferry_config::policy::{Destination, Host};
-use keyferry_dial::{Dialer, Guard, OwnListeners, Resolver, ResolverOptions};
+use keyferry_dial::{Dialer, Guard, OwnListeners, Resolver, ResolverOptions, ServiceUrl};
 use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::UnixStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
-use super::address::{ControlUrl, Kind};
 use super::enforce::EnforceError;
 use super::events::TooLarge;
 
@@ -34,7 +28,7 @@ const MOST: usize = 64 << 20;
 /// Asks the control service, as this proxy.
 #[derive(Debug)]
 pub(super) struct Requests {
-    url: ControlUrl,
+    url: ServiceUrl,
     dialer: Dialer,
     tls: Arc<ClientConfig>,
     token: SecretString,
@@ -68,7 +62,7 @@ impl From<TooLarge> for SyncError {
 }
 
 impl Requests {
-    pub(super) fn new(url: ControlUrl, token: SecretString, tls: Arc<ClientConfig>) -> Self {
+    pub(super) fn new(url: ServiceUrl, token: SecretString, tls: Arc<ClientConfig>) -> Self {
         let resolver = Resolver::new(ResolverOptions::default());
         let dialer = Dialer::new(Guard::operator(), resolver, OwnListeners::default());
         Self { url, dialer, tls, token }
@@ -84,18 +78,16 @@ impl Requests {
     ) -> Result<Response<Incoming>, SyncError> {
         let mut request = Request::new(Full::new(Bytes::from(body)));
         *request.method_mut() = method;
-        *request.uri_mut() = path.parse().map_err(|_| SyncError::Malformed("a path".to_owned()))?;
+        *request.uri_mut() =
+            self.url.target(path).parse().map_err(|_| SyncError::Malformed("a path".to_owned()))?;
         let bearer = Zeroizing::new(format!("Bearer {}", self.token.expose_secret()));
         let mut bearer = HeaderValue::try_from(&*bearer)
             .map_err(|_| SyncError::Malformed("the token is no header value".to_owned()))?;
         bearer.set_sensitive(true);
-        let host = match &self.url.0 {
-            Kind::Https(to) | Kind::Loopback(to) => to.authority(),
-            Kind::Unix(_) => "control".to_owned(),
-        };
+        let host = HeaderValue::try_from(self.url.authority());
         let all = request.headers_mut();
         all.insert(AUTHORIZATION, bearer);
-        all.insert(HOST, HeaderValue::try_from(host).unwrap_or(HeaderValue::from_static("control")));
+        all.insert(HOST, host.unwrap_or(HeaderValue::from_static("control")));
         all.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         all.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
         for (name, value) in headers {
@@ -112,26 +104,14 @@ impl Requests {
     }
 
     async fn connect(&self) -> Result<http1::SendRequest<Full<Bytes>>, SyncError> {
-        match &self.url.0 {
-            Kind::Unix(path) => http1(UnixStream::connect(path).await.map_err(unreachable)?).await,
-            Kind::Loopback(to) => http1(self.dial(to).await?).await,
-            Kind::Https(to) => {
-                let name = match &to.host {
-                    Host::Name(name) => {
-                        ServerName::try_from(name.as_str().to_owned()).map_err(unreachable)?
-                    }
-                    Host::Ip(ip) => ServerName::from(*ip),
-                };
-                let tcp = self.dial(to).await?;
-                let tls = TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await;
-                http1(tls.map_err(unreachable)?).await
-            }
-        }
-    }
-
-    async fn dial(&self, to: &Destination) -> Result<tokio::net::TcpStream, SyncError> {
-        let connected = self.dialer.connect(&to.host, to.port, &[]).await.map_err(unreachable)?;
-        Ok(connected.stream)
+        let stream =
+            self.url.connect(&self.dialer, || Ok(Arc::clone(&self.tls))).await.map_err(unreachable)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(unreachable)?;
+        tokio::spawn(async move {
+            // The request that it carries reports the error.
+            let _ = connection.await;
+        });
+        Ok(sender)
     }
 }
 
@@ -141,18 +121,6 @@ pub(super) async fn whole(response: Response<Incoming>) -> Result<Zeroizing<Vec<
     let collected = collected.map_err(|_| SyncError::Silent)?;
     let body = collected.map_err(|error| SyncError::Unreachable(error.to_string()))?.to_bytes();
     Ok(Zeroizing::new(body.to_vec()))
-}
-
-async fn http1<IO>(io: IO) -> Result<http1::SendRequest<Full<Bytes>>, SyncError>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(unreachable)?;
-    tokio::spawn(async move {
-        // The request that it carries reports the error.
-        let _ = connection.await;
-    });
-    Ok(sender)
 }
 
 /// What an answer that is none of success means.

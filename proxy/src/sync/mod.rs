@@ -3,7 +3,6 @@
 //! `client` hears what control tells, `compile` makes policies of it, `enforce` puts a whole state in force, `keep` keeps it for a
 //! start without control, `standing` says how all that is going.
 
-mod address;
 mod client;
 mod compile;
 mod connect;
@@ -15,11 +14,11 @@ mod standing;
 use std::sync::Arc;
 
 use keyferry_config::document::ControlPlane;
+use keyferry_dial::ServiceUrl;
 use rustls::ClientConfig;
 use secrecy::SecretString;
 use tokio::task::JoinSet;
 
-pub use address::{ControlUrl, ControlUrlError};
 pub(crate) use enforce::{Enforcer, FileSide};
 pub use keep::Kept;
 pub(crate) use standing::{ManagedStatus, Standing};
@@ -32,7 +31,7 @@ use keep::Keeper;
 #[derive(Clone, Debug)]
 pub struct ManagedOptions {
     /// Where it is.
-    pub control: ControlUrl,
+    pub control: ServiceUrl,
     /// The proxy's own token, `iprx_…`.
     pub token: SecretString,
     /// Where the last policy is kept for a start without control; nowhere, if absent.

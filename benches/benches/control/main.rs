@@ -3,6 +3,8 @@
 
 #![expect(clippy::print_stdout, reason = "its tables are what it is for")]
 
+mod enforcing;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +23,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tower::ServiceExt;
 
+use self::enforcing::Served;
+
 const PRINCIPALS: i64 = 10_000;
 const ROLES: i64 = 1_000;
 const SECRETS: i64 = 1_000;
@@ -32,8 +36,11 @@ const FIRST_ROLE: i64 = 2_000_000;
 const FIRST_SECRET: i64 = 3_000_000;
 const FIRST_GRANT: i64 = 4_000_000;
 const NEXT_ROW: i64 = 10_000_000;
+/// A principal that every secret is granted to; no other row of the tables asks about it.
+const HOLDS_ALL: i64 = 1;
 
-const PROXIES: usize = 50;
+/// Beside the one that enforces: 50 proxies in all.
+const STREAMS: usize = 49;
 const SERVED_PRINCIPALS: usize = 1_000;
 const CHANGES: usize = 200;
 const CAPABILITIES: &str = "deny_rules,ports,schemes,foreign_credentials,expiry,sandboxes";
@@ -129,20 +136,18 @@ impl Service {
     }
 
     async fn changes_to_many_proxies(&self) {
-        let mut principals = Vec::new();
+        let mut served = Vec::new();
         for n in 0..SERVED_PRINCIPALS {
             let principal =
                 self.make("principals", json!({ "foreign_id": format!("served-{n}") })).await["id"].clone();
             let secret = self.secret(&format!("served-{n}"), &format!("s{n}.test")).await;
             self.make("grants", json!({ "principal_id": principal, "static_secret_id": secret })).await;
-            self.make("sandboxes", json!({ "name": "x", "principal_id": principal })).await;
-            principals.push(principal);
+            served.push(Served::new(self, principal).await);
         }
         let extra = self.secret("extra", "extra.test").await;
         let (heard, mut hears) = mpsc::unbounded_channel::<(usize, u64, Instant)>();
-        for proxy in 0..PROXIES {
-            let made = json!({ "name": format!("{proxy}"), "kind": "shared", "namespaces": ["default"] });
-            let token = self.make("proxies", made).await["token"].as_str().expect("a token").to_owned();
+        for proxy in 0..STREAMS {
+            let token = self.shared_proxy(&format!("{proxy}")).await;
             let request = Request::get(format!("/api/v1/proxy/stream?capabilities={CAPABILITIES}"))
                 .header("authorization", format!("Bearer {token}"));
             let answer = self.router.clone().oneshot(request.body(Body::empty()).expect("a request"));
@@ -161,21 +166,31 @@ impl Service {
             });
         }
         self.all_heard(&mut hears).await;
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let token = self.shared_proxy("enforcing").await;
+        let (proxy, address) = enforcing::start(self, folder.path(), &token).await;
+        enforcing::grant_and_revoke(self, address, &served, &extra).await;
         let mut took = Vec::new();
         for n in 0..CHANGES {
-            let principal = &principals[(n * 7) % SERVED_PRINCIPALS];
+            let principal = &served[(n * 7) % SERVED_PRINCIPALS].principal;
             let began = Instant::now();
             self.make("grants", json!({ "principal_id": principal, "static_secret_id": extra })).await;
             took.extend(self.all_heard(&mut hears).await.into_iter().map(|at| at - began));
         }
-        row("change to pushed, 50 streams, 1,000 principals", took);
+        row("grant to pushed, to each of 49 streams", took);
+        proxy.run_until(async {}).await;
+    }
+
+    async fn shared_proxy(&self, name: &str) -> String {
+        let made = json!({ "name": name, "kind": "shared", "namespaces": ["default"] });
+        self.make("proxies", made).await["token"].as_str().expect("a token").to_owned()
     }
 
     /// When each proxy heard of the newest state.
     async fn all_heard(&self, hears: &mut mpsc::UnboundedReceiver<(usize, u64, Instant)>) -> Vec<Instant> {
         let state = self.store.fetch_one(sql("SELECT number FROM control_state")).await.expect("a row");
         let newest = u64::try_from(state.get::<i64>("number").expect("a number")).expect("not negative");
-        let mut at = vec![None; PROXIES];
+        let mut at = vec![None; STREAMS];
         while at.iter().any(Option::is_none) {
             let heard = tokio::time::timeout(Duration::from_secs(60), hears.recv()).await;
             let (proxy, number, when) = heard.expect("in time").expect("streams are open");
@@ -208,6 +223,11 @@ impl Service {
         report("grants of a role", 60, |_| self.get_owned(format!("/api/v1/roles/{role}/grants"))).await;
         // Another principal each time: nothing is ready.
         let of = |n: i64| IdOf::Principal.id(FIRST_PRINCIPAL + (n * 37) % PRINCIPALS);
+        let all = IdOf::Principal.id(FIRST_PRINCIPAL + HOLDS_ALL);
+        report("`effective_config`, 1,000 grants", 20, |_| {
+            self.get_owned(format!("/api/v1/principals/{all}/effective_config"))
+        })
+        .await;
         report("`effective_config`, 105 grants", 60, |n| {
             self.get_owned(format!("/api/v1/principals/{}/effective_config", of(n)))
         })
@@ -276,7 +296,14 @@ impl Service {
                  FROM n",
                 numbers(ROLES * GRANTS_OF_A_ROLE)
             ),
-            format!("UPDATE control_state SET next_row = {NEXT_ROW}"),
+            format!(
+                "INSERT INTO control_grants (row, principal, secret, priority, created_at, updated_at) {} \
+                 SELECT {NEXT_ROW} + i, {FIRST_PRINCIPAL} + {HOLDS_ALL}, {FIRST_SECRET} + i, 100, i, i FROM n \
+                 WHERE NOT EXISTS (SELECT 1 FROM control_grants g \
+                 WHERE g.principal = {FIRST_PRINCIPAL} + {HOLDS_ALL} AND g.secret = {FIRST_SECRET} + i)",
+                numbers(SECRETS)
+            ),
+            format!("UPDATE control_state SET next_row = {NEXT_ROW} + {SECRETS}"),
             "ANALYZE".to_owned(),
         ];
         for statement in statements {
