@@ -85,8 +85,14 @@ fn every_example_loads_without_a_warning_and_compiles() {
         assert_eq!(loaded.unsupported.is_empty(), name != "iron-proxy-everything.yaml", "{name}");
         found.insert(name);
     }
-    let expected =
-        ["iron-proxy-everything.yaml", "iron-proxy.yaml", "llm-agent.yaml", "minimal.yaml", "reference.yaml"];
+    let expected = [
+        "coding-agent.yaml",
+        "iron-proxy-everything.yaml",
+        "iron-proxy.yaml",
+        "llm-agent.yaml",
+        "minimal.yaml",
+        "reference.yaml",
+    ];
     assert_eq!(found, expected.map(str::to_owned).into());
 }
 

@@ -12,54 +12,63 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, ChildStdout, Command};
 
-use crate::origin::{Body, Handler, Origin, channel};
+use crate::origin::{Body, Handler, Origin, OriginBuilder, channel};
 use crate::parts;
 
-/// A running git server with one repository, `sample.git`.
+/// A running git server with one repository.
 pub struct GitServer {
     /// Where it is served.
     pub origin: Origin,
     root: TempDir,
+    repository: String,
 }
 
 impl GitServer {
-    /// Serves a repository with one commit, in which `README` says "hello".
+    /// Serves `sample.git`, a repository with one commit, in which `README` says "hello".
     ///
     /// # Panics
     /// When git is not installed.
     pub async fn start(name: &str, user: &str, password: &str) -> Self {
+        Self::serve(Origin::builder(name), "sample.git", user, password).await
+    }
+
+    /// Serves such a repository under another path.
+    ///
+    /// # Panics
+    /// When git is not installed.
+    pub async fn serve(origin: OriginBuilder, repository: &str, user: &str, password: &str) -> Self {
         let root = TempDir::new().expect("a temporary folder");
-        make_repository(root.path()).await;
+        make_repository(root.path(), repository).await;
         let backend = backend().await;
         let folder: Arc<Path> = root.path().into();
         let handler: Handler = Arc::new(move |request| {
             let (backend, folder) = (backend.clone(), Arc::clone(&folder));
             Box::pin(async move { run(request, &backend, &folder).await })
         });
-        let origin = Origin::builder(name).basic_auth(user, password).handler(handler).start().await;
-        Self { origin, root }
+        let origin = origin.basic_auth(user, password).handler(handler).start().await;
+        Self { origin, root, repository: repository.to_owned() }
     }
 
     /// What to clone, with these credentials in the address.
     pub fn url(&self, user: &str, password: &str) -> String {
-        format!("https://{user}:{password}@{}/sample.git", self.origin.authority())
+        format!("https://{user}:{password}@{}/{}", self.origin.authority(), self.repository)
     }
 
     /// A file at the tip of the server's own branch.
     pub async fn show(&self, file: &str) -> String {
-        let at = self.root.path().join("sample.git");
+        let at = self.root.path().join(&self.repository);
         git(&at, &["show", &format!("main:{file}")]).await
     }
 }
 
-async fn make_repository(root: &Path) {
+async fn make_repository(root: &Path, path: &str) {
     git(root, &["init", "--quiet", "--initial-branch=main", "work"]).await;
     let work = root.join("work");
     std::fs::write(work.join("README"), "hello\n").expect("write a file to commit");
     git(&work, &["add", "README"]).await;
     git(&work, &["commit", "--quiet", "--message", "first"]).await;
-    git(root, &["clone", "--quiet", "--bare", "work", "sample.git"]).await;
-    git(&root.join("sample.git"), &["config", "http.receivepack", "true"]).await;
+    git(root, &["clone", "--quiet", "--bare", "work", path]).await;
+    git(&root.join(path), &["config", "http.receivepack", "true"]).await;
 }
 
 /// Next to the git that is first on the search path: two may be installed, and they do not mix.

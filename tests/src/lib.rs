@@ -9,6 +9,7 @@ pub mod clients;
 pub mod collector;
 pub mod control;
 pub mod dns;
+pub mod document;
 pub mod exposition;
 pub mod git_server;
 pub mod http1;

@@ -11,48 +11,57 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::origin::{Body, Handler, Origin, full};
+use crate::origin::{Body, Handler, Origin, OriginBuilder, full};
 use crate::parts;
 
 /// The package that it offers; its module is the text [`GREETING`].
 pub const PACKAGE: &str = "keyferry-sample";
 /// What the package says.
 pub const GREETING: &str = "hello from the package";
-const TARBALL: &str = "/keyferry-sample/-/keyferry-sample-1.0.0.tgz";
 
 /// A running registry, which answers 401 to whoever does not show `token`.
 ///
 /// # Panics
 /// When tar cannot pack the package.
 pub async fn start(name: &str, token: &str) -> Origin {
-    let package = pack().await;
+    serve(Origin::builder(name), PACKAGE, token).await
+}
+
+/// The same with a package of another name, perhaps in a scope.
+///
+/// # Panics
+/// When tar cannot pack the package.
+pub async fn serve(origin: OriginBuilder, name: &'static str, token: &str) -> Origin {
+    let package = pack(name).await;
+    let tarball = format!("/{name}/-/{}-1.0.0.tgz", name.rsplit('/').next().unwrap_or_default());
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA512, &package);
     let integrity = format!("sha512-{}", STANDARD.encode(digest));
     let expected = format!("Bearer {token}");
     let handler: Handler = Arc::new(move |request| {
         let shown = request.headers().get(AUTHORIZATION);
+        // npm encodes the slash after a scope.
+        let path = request.uri().path().replace("%2f", "/");
         let answer = if shown.is_none_or(|shown| shown.as_bytes() != expected.as_bytes()) {
             respond(StatusCode::UNAUTHORIZED, "{}")
-        } else if request.uri().path() == TARBALL {
+        } else if path == tarball {
             respond(StatusCode::OK, package.clone())
-        } else if request.uri().path().strip_prefix('/') == Some(PACKAGE) {
+        } else if path.strip_prefix('/') == Some(name) {
             // Over HTTP/1.1 the authority stands in Host alone.
             let host = request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
-            respond(StatusCode::OK, description(&format!("https://{host}{TARBALL}"), &integrity))
+            respond(StatusCode::OK, description(name, &format!("https://{host}{tarball}"), &integrity))
         } else {
             respond(StatusCode::NOT_FOUND, "{}")
         };
         Box::pin(std::future::ready(answer))
     });
-    Origin::builder(name).alpn(&["http/1.1"]).handler(handler).start().await
+    origin.alpn(&["http/1.1"]).handler(handler).start().await
 }
 
-fn description(tarball: &str, integrity: &str) -> String {
+fn description(name: &str, tarball: &str, integrity: &str) -> String {
     let version = json!({
-        "name": PACKAGE, "version": "1.0.0", "dist": { "tarball": tarball, "integrity": integrity },
+        "name": name, "version": "1.0.0", "dist": { "tarball": tarball, "integrity": integrity },
     });
-    json!({ "name": PACKAGE, "dist-tags": { "latest": "1.0.0" }, "versions": { "1.0.0": version } })
-        .to_string()
+    json!({ "name": name, "dist-tags": { "latest": "1.0.0" }, "versions": { "1.0.0": version } }).to_string()
 }
 
 fn respond(status: StatusCode, content: impl Into<Bytes>) -> Response<Body> {
@@ -60,11 +69,11 @@ fn respond(status: StatusCode, content: impl Into<Bytes>) -> Response<Body> {
     answer.body(full(content)).expect("a constant answer")
 }
 
-async fn pack() -> Bytes {
+async fn pack(name: &str) -> Bytes {
     let folder = TempDir::new().expect("a temporary folder");
     let package = folder.path().join("package");
     std::fs::create_dir(&package).expect("a folder to pack");
-    let manifest = json!({ "name": PACKAGE, "version": "1.0.0", "main": "index.js" });
+    let manifest = json!({ "name": name, "version": "1.0.0", "main": "index.js" });
     std::fs::write(package.join("package.json"), manifest.to_string()).expect("write the manifest");
     std::fs::write(package.join("index.js"), format!("module.exports = {GREETING:?};\n"))
         .expect("write the module");

@@ -8,7 +8,7 @@ use hyper::{Response, StatusCode};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::origin::{Body, Handler, Origin, full, sha256_hex};
+use crate::origin::{Body, Handler, Origin, OriginBuilder, full, sha256_hex};
 use crate::parts;
 
 /// The file that it offers.
@@ -26,6 +26,14 @@ impl PackageIndex {
     /// # Panics
     /// When the Python environment of the tests is missing.
     pub async fn start(name: &str, user: &str, password: &str) -> Self {
+        Self::serve(Origin::builder(name), user, password).await
+    }
+
+    /// The same at an origin that was prepared.
+    ///
+    /// # Panics
+    /// When the Python environment of the tests is missing.
+    pub async fn serve(origin: OriginBuilder, user: &str, password: &str) -> Self {
         let wheel = make_wheel().await;
         let page = format!("<a href=\"/files/{WHEEL}#sha256={}\">{WHEEL}</a>\n", sha256_hex(&wheel));
         let handler: Handler = Arc::new(move |request| {
@@ -38,7 +46,7 @@ impl PackageIndex {
             };
             Box::pin(std::future::ready(answer))
         });
-        let origin = Origin::builder(name).basic_auth(user, password).handler(handler).start().await;
+        let origin = origin.basic_auth(user, password).handler(handler).start().await;
         Self { origin }
     }
 

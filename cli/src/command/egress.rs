@@ -6,7 +6,7 @@ use super::control_options::ControlOptions;
 use super::grant::Who;
 use super::shown;
 use super::target::Target;
-use crate::control_client::{ControlClient, Grantee, path};
+use crate::control_client::{ControlClient, Grantee, Resource, path};
 use crate::failure::Failure;
 
 /// Let a principal reach hosts
@@ -72,28 +72,14 @@ impl Rules {
     fn run(self, action: &'static str) -> Result<(), Failure> {
         self.control.ask(async |client| {
             let grantee = self.who.find(client).await?;
-            let collection = path([grantee.collection(), grantee.resource().id(), "egress_rules"]);
-            let existing = client.list(&collection).await?;
+            let own = OwnRules::of(client, &grantee).await?;
             let mut done = Vec::new();
             for host in &self.hosts {
                 let mut rule = host.rule(&self.methods, &self.paths);
                 rule["action"] = json!(action);
-                let same = existing.iter().find(|known| says_the_same(known.value(), &rule));
-                let (said, value) = match (self.remove, same) {
-                    (true, Some(known)) => {
-                        client.delete(&format!("{collection}/{}", known.id())).await?;
-                        ("removed", known.value().clone())
-                    }
-                    (true, None) => ("there is no such rule; nothing to do", rule.clone()),
-                    (false, Some(known)) => ("is there already", known.value().clone()),
-                    (false, None) => {
-                        let answer = client.post(&collection, rule.clone()).await?;
-                        shown::warnings(&answer);
-                        ("added", answer.resource()?.into_value())
-                    }
-                };
+                let (line, value) = if self.remove { own.remove(rule).await? } else { own.add(rule).await? };
                 if !self.json {
-                    shown::line(&format!("{}: {}: {said}", grantee.resource().called(), text(&value)))?;
+                    shown::line(&line)?;
                 }
                 done.push(value);
             }
@@ -102,8 +88,52 @@ impl Rules {
     }
 }
 
+/// The rules of a principal's or role's own.
+pub(super) struct OwnRules<'a> {
+    client: &'a ControlClient,
+    whose: &'a str,
+    collection: String,
+    rules: Vec<Resource>,
+}
+
+impl<'a> OwnRules<'a> {
+    pub(super) async fn of(client: &'a ControlClient, grantee: &'a Grantee) -> Result<Self, Failure> {
+        let collection = path([grantee.collection(), grantee.resource().id(), "egress_rules"]);
+        let rules = client.list(&collection).await?;
+        Ok(Self { client, whose: grantee.resource().called(), collection, rules })
+    }
+
+    /// Adds one, unless it is there: what was done, in a line, and the rule.
+    pub(super) async fn add(&self, rule: Value) -> Result<(String, Value), Failure> {
+        if let Some(known) = self.find(&rule) {
+            return Ok((self.line(known.value(), "is there already"), known.value().clone()));
+        }
+        let answer = self.client.post(&self.collection, rule).await?;
+        shown::warnings(&answer);
+        let added = answer.resource()?.into_value();
+        Ok((self.line(&added, "added"), added))
+    }
+
+    async fn remove(&self, rule: Value) -> Result<(String, Value), Failure> {
+        let Some(known) = self.find(&rule) else {
+            return Ok((self.line(&rule, "there is no such rule; nothing to do"), rule));
+        };
+        self.client.delete(&format!("{}/{}", self.collection, known.id())).await?;
+        Ok((self.line(known.value(), "removed"), known.value().clone()))
+    }
+
+    fn find(&self, rule: &Value) -> Option<&Resource> {
+        self.rules.iter().find(|known| says_the_same(known.value(), rule))
+    }
+
+    fn line(&self, rule: &Value, said: &str) -> String {
+        format!("{}: {}: {said}", self.whose, text(rule))
+    }
+}
+
 /// The parts of a rule that decide.
-const PARTS: [&str; 7] = ["action", "host", "cidr", "http_methods", "paths", "ports", "schemes"];
+const PARTS: [&str; 8] =
+    ["action", "host", "cidr", "http_methods", "paths", "ports", "schemes", "foreign_credentials"];
 
 /// Left out and empty are the same.
 fn says_the_same(known: &Value, rule: &Value) -> bool {
@@ -130,13 +160,14 @@ fn text(rule: &Value) -> String {
     parts.push(if ports.is_empty() { place.to_owned() } else { format!("{place}:{ports}") });
     parts.extend(list("paths"));
     parts.extend(list("schemes").into_iter().map(|scheme| format!("({scheme})")));
+    parts.extend(rule["foreign_credentials"].as_str().map(|what| format!("(foreign credentials: {what})")));
     parts.join(" ")
 }
 
 /// The rules of a principal's or role's own, each in a line.
 pub(super) async fn of(client: &ControlClient, grantee: &Grantee) -> Result<Vec<String>, Failure> {
-    let rules = client.list(&path([grantee.collection(), grantee.resource().id(), "egress_rules"])).await?;
-    Ok(rules.iter().map(|rule| text(rule.value())).collect())
+    let own = OwnRules::of(client, grantee).await?;
+    Ok(own.rules.iter().map(|rule| text(rule.value())).collect())
 }
 
 #[cfg(test)]
@@ -153,6 +184,7 @@ mod tests {
             json!({ "action": "allow", "host": "a.example", "ports": [8443] }),
             json!({ "action": "deny", "host": "a.example" }),
             json!({ "action": "deny", "host": "a.example", "ports": [8443], "paths": ["/x"] }),
+            json!({ "action": "deny", "host": "a.example", "ports": [8443], "foreign_credentials": "deny" }),
         ] {
             assert!(!says_the_same(&shown, &other), "{other}");
         }

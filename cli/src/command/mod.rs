@@ -15,6 +15,7 @@ mod log;
 mod man;
 mod perms;
 mod policy;
+mod preset;
 mod principal;
 mod proxies;
 mod proxy;
@@ -42,6 +43,8 @@ pub(crate) enum Command {
     Revoke(grant::Revoke),
     Allow(egress::Allow),
     Deny(egress::Deny),
+    #[command(subcommand)]
+    Preset(preset::Preset),
     Principal(principal::Principal),
     Proxies(proxies::Proxies),
     Sandbox(sandbox::Sandbox),
@@ -75,6 +78,7 @@ impl Command {
             Self::Revoke(revoke) => revoke.run(),
             Self::Allow(allow) => allow.run(),
             Self::Deny(deny) => deny.run(),
+            Self::Preset(preset) => preset.run(),
             Self::Principal(principal) => principal.run(),
             Self::Proxies(proxies) => proxies.run(),
             Self::Sandbox(sandbox) => sandbox.run(),

@@ -1,14 +1,12 @@
 //! `keyferry secret`: values, and where they may go.
 
-use std::path::PathBuf;
-
 use keyferry_control::secret::SecretKind;
-use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::control_options::ControlOptions;
+use super::secret_value::ValueOptions;
+use super::shown;
 use super::target::Target;
-use super::{secret_value, shown};
 use crate::control_client::{ControlClient, Resource, SecretRef};
 use crate::failure::Failure;
 
@@ -75,15 +73,8 @@ struct Add {
     /// The text around it there
     #[arg(long, value_name = "FORMAT", requires = "header")]
     format: Option<String>,
-    /// Read the value from this file; - is stdin
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["from_env", "from_file"])]
-    value_file: Option<PathBuf>,
-    /// Keep no value: proxies read this variable of their own
-    #[arg(long, value_name = "VARIABLE", conflicts_with = "from_file")]
-    from_env: Option<String>,
-    /// Keep no value: proxies read this file of their own
-    #[arg(long, value_name = "FILE")]
-    from_file: Option<String>,
+    #[command(flatten)]
+    value: ValueOptions,
     /// Replace the secret of that name, where there is one
     #[arg(long)]
     update: bool,
@@ -130,7 +121,7 @@ impl Secret {
 impl Add {
     async fn run(&self, client: &ControlClient) -> Result<(), Failure> {
         let placeholder = self.placeholder(client).await?;
-        let mut data = json!({ "namespace": client.namespace(), "source": self.source()? });
+        let mut data = json!({ "namespace": client.namespace(), "source": self.value.source(&self.name)? });
         let rules: Vec<_> = self.hosts.iter().map(|host| host.rule(&self.methods, &self.paths)).collect();
         data["rules"] = json!(rules);
         match &placeholder {
@@ -159,17 +150,6 @@ impl Add {
         }
     }
 
-    fn source(&self) -> Result<Value, Failure> {
-        match (&self.from_env, &self.from_file) {
-            (Some(variable), _) => Ok(json!({ "source_type": "env", "config": { "var": variable } })),
-            (None, Some(path)) => Ok(json!({ "source_type": "file", "config": { "path": path } })),
-            (None, None) => {
-                let value = secret_value::read(self.value_file.as_ref(), &self.name)?;
-                Ok(json!({ "source_type": "control_plane", "secret": value.expose_secret() }))
-            }
-        }
-    }
-
     fn replace(&self, placeholder: &str) -> Value {
         let places = if self.places.is_empty() { &[Place::Headers][..] } else { &self.places };
         let mut replace = json!({ "proxy_value": placeholder });
@@ -195,14 +175,17 @@ impl Add {
             true => client.find_secret(SecretKind::Static, &self.name).await?,
             false => None,
         };
-        let kept = before
-            .as_ref()
-            .and_then(|secret| secret.value().pointer("/replace_config/proxy_value")?.as_str());
-        kept.map_or_else(generated, |kept| Ok(kept.to_owned())).map(Some)
+        placeholder_of(before.as_ref()).map(Some)
     }
 }
 
-/// A placeholder that occurs nowhere by chance, and that proxies recognise as one of ours.
+/// The placeholder of a secret; of one that has none or is not there yet, one that occurs nowhere by chance and that proxies
+/// recognise as one of ours.
+pub(super) fn placeholder_of(secret: Option<&Resource>) -> Result<String, Failure> {
+    let kept = secret.and_then(|secret| secret.value().pointer("/replace_config/proxy_value")?.as_str());
+    kept.map_or_else(generated, |kept| Ok(kept.to_owned()))
+}
+
 fn generated() -> Result<String, Failure> {
     let mut bytes = [0; 16];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Failure::fatal("there is no randomness"))?;

@@ -4,13 +4,47 @@ use std::fs;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 
+/// Where it is.
+#[derive(clap::Args)]
+pub(super) struct ValueOptions {
+    /// Read the value from this file; - is stdin
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from_env", "from_file"])]
+    value_file: Option<PathBuf>,
+    /// Keep no value: proxies read this variable of their own
+    #[arg(long, value_name = "VARIABLE", conflicts_with = "from_file")]
+    from_env: Option<String>,
+    /// Keep no value: proxies read this file of their own
+    #[arg(long, value_name = "FILE")]
+    from_file: Option<String>,
+}
+
+impl ValueOptions {
+    /// Whether the command line says it.
+    pub(super) fn is_given(&self) -> bool {
+        self.value_file.is_some() || self.from_env.is_some() || self.from_file.is_some()
+    }
+
+    /// The source of a secret called `what`, as the API takes it. A value that nothing names is typed or piped in.
+    pub(super) fn source(&self, what: &str) -> Result<Value, Failure> {
+        match (&self.from_env, &self.from_file) {
+            (Some(variable), _) => Ok(json!({ "source_type": "env", "config": { "var": variable } })),
+            (None, Some(path)) => Ok(json!({ "source_type": "file", "config": { "path": path } })),
+            (None, None) => {
+                let value = read(self.value_file.as_ref(), what)?;
+                Ok(json!({ "source_type": "control_plane", "secret": value.expose_secret() }))
+            }
+        }
+    }
+}
+
 /// Where it comes from: a file, `-` for stdin; without either, what is typed or piped in.
-pub(super) fn read(file: Option<&PathBuf>, what: &str) -> Result<SecretString, Failure> {
+fn read(file: Option<&PathBuf>, what: &str) -> Result<SecretString, Failure> {
     let text = match file.map(PathBuf::as_path) {
         Some(path) if path != Path::new("-") => {
             let read = fs::read_to_string(path).map(Zeroizing::new);

@@ -13,6 +13,7 @@ mod keyferry;
 mod perms;
 mod policy_replay;
 mod policy_test;
+mod presets;
 mod references;
 mod unsupported;
 mod verbs;

@@ -31,7 +31,7 @@ mod mcp;
 mod mcp_gateway;
 mod metrics;
 mod misplaced;
-mod nearest;
+pub(crate) mod nearest;
 mod node;
 mod overrides;
 mod pattern;

@@ -1,7 +1,7 @@
 //! "Did you mean": the valid word that is nearest to the one that was written.
 
 /// The candidate that a small slip turns into `word`, if there is one.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let folded = fold(word);
     candidates
         .into_iter()
@@ -15,7 +15,7 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
 }
 
 /// The hint for a word that is not one of `candidates`.
-pub(super) fn hint(word: &str, candidates: &[&str]) -> Option<String> {
+pub(crate) fn hint(word: &str, candidates: &[&str]) -> Option<String> {
     match nearest(word, candidates.iter().copied()) {
         Some(candidate) => Some(format!("did you mean \"{candidate}\"?")),
         None if candidates.is_empty() => None,
