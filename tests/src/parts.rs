@@ -1,5 +1,6 @@
 //! The programs from outside that the tests drive. What is missing fails the test that needs it.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// The Python of the test environment, with the packages of `requirements.txt`.
@@ -68,6 +69,23 @@ pub fn node_module(name: &str) -> PathBuf {
     path
 }
 
+/// Where the coding agents are, and the Node that runs them: to be searched before everything else.
+///
+/// # Panics
+/// When `./scripts/test` has not installed them yet.
+pub fn agents_path() -> OsString {
+    let agents = workspace().join("target/test-parts/agents/node_modules/.bin");
+    assert!(
+        agents.exists(),
+        "the coding agents are not installed: {} is missing\nhint: run ./scripts/test, which installs them",
+        agents.display(),
+    );
+    let node = node();
+    let own = [agents.as_path(), node.parent().expect("a program lies in a folder")].map(Path::to_owned);
+    let usual = search_path();
+    std::env::join_paths(own.into_iter().chain(std::env::split_paths(&usual))).expect("no colon in a path")
+}
+
 /// An executable on the search path.
 ///
 /// # Panics
@@ -83,10 +101,14 @@ pub fn command(name: &str) -> PathBuf {
 ///
 /// # Panics
 /// When the test process itself has none.
-pub fn search_path() -> std::ffi::OsString {
+pub fn search_path() -> OsString {
     std::env::var_os("PATH").expect("a PATH to find programs on")
 }
 
-fn workspace() -> &'static Path {
+/// The folder of the whole project.
+///
+/// # Panics
+/// Never: this crate lies in it.
+pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace")
 }

@@ -275,7 +275,7 @@ impl Proxy {
 impl ProxyBuilder {
     /// The origin's name leads to it, and its port is allowed.
     pub fn route(self, origin: &Origin) -> Self {
-        self.name(origin.name()).port(origin.port())
+        self.name_at(origin.name(), origin.ip()).port(origin.port())
     }
 
     /// The same for an origin that writes byte by byte.

@@ -34,7 +34,7 @@ impl Up {
         let folder = TempDir::new().expect("a temporary folder");
         let dns = NameServer::start().await;
         for origin in origins {
-            dns.set(origin.name(), &[std::net::Ipv4Addr::LOCALHOST]);
+            dns.set(origin.name(), &[origin.ip()]);
         }
         let settings = format!(
             "proxy: {{ upstream_allow_cidrs: [\"127.0.0.0/8\"] }}\ntls: {{ upstream_ca: origins.pem }}\n\

@@ -5,16 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use keyferry_store::seal::{Keyring, Keys};
 use keyferry_store::{DatabaseUrl, Store};
+use keyferry_tests::document::{Document, documents, keyferry_command};
 use keyferry_tests::proxy::{Proxy, command, make_ca};
 use keyferry_tests::{http1, parts, ports, tunnel, within};
-use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -89,6 +88,20 @@ async fn every_command_of_a_document_runs() {
         "up",
     ];
     assert_eq!(seen, expected.map(str::to_owned).into(), "the documents show these commands");
+}
+
+#[test]
+fn what_another_test_runs_of_a_document_is_run_there() {
+    let mut count = 0;
+    for document in documents() {
+        for test in document.blocks.iter().filter_map(|block| block.run_by()) {
+            let text = fs::read_to_string(parts::workspace().join(test)).unwrap_or_default();
+            let name = document.path.file_stem().and_then(|stem| stem.to_str()).expect("a name");
+            assert!(text.contains(&format!("\"{name}\"")), "{}: {test} does not read it", document.name);
+            count += 1;
+        }
+    }
+    assert!(count >= 4, "the recipes of agents have such blocks, and {count} were found");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,7 +183,7 @@ fn every_test_in_the_table_of_threats_exists() {
     let missing: Vec<_> = named
         .iter()
         .filter(|(file, test)| {
-            let text = fs::read_to_string(workspace().join(file)).unwrap_or_default();
+            let text = fs::read_to_string(parts::workspace().join(file)).unwrap_or_default();
             !text.contains(&format!("fn {test}("))
         })
         .collect();
@@ -383,159 +396,6 @@ fn words(line: &str) -> Vec<String> {
     after.take_while(plain).map(str::to_owned).collect()
 }
 
-/// What a Markdown file holds that can be true or not.
-struct Document {
-    path: PathBuf,
-    name: String,
-    blocks: Vec<Block>,
-    /// Words in backquotes.
-    spans: Vec<String>,
-    links: Vec<String>,
-    /// The headings, as links name them.
-    anchors: Vec<String>,
-}
-
-/// A fenced block.
-#[derive(Default)]
-struct Block {
-    language: String,
-    text: String,
-    /// The HTML comment right before it.
-    note: String,
-}
-
-impl Block {
-    /// The file that it shows: `<!-- file: NAME -->` before it, or a comment with the name as its first line.
-    fn file_name(&self) -> Option<&str> {
-        let first = self.text.lines().next().unwrap_or_default();
-        let name = self.note.strip_prefix("file: ").or_else(|| first.strip_prefix("# "))?;
-        let fits = match self.language.as_str() {
-            "yaml" => name.ends_with(".yaml"),
-            "json" => name.ends_with(".jsonl"),
-            _ => false,
-        };
-        (fits && !name.contains([' ', '/'])).then_some(name)
-    }
-
-    /// A whole one, which neither a part nor a file of fixtures is.
-    fn is_configuration(&self) -> bool {
-        let fixtures = self.file_name().is_some_and(|name| name.ends_with(".test.yaml"));
-        self.language == "yaml" && !self.is_part() && !fixtures
-    }
-
-    /// `<!-- part -->` before it: not a configuration by itself.
-    fn is_part(&self) -> bool {
-        self.note == "part"
-    }
-
-    /// The lines that run keyferry, with the continuations of each.
-    fn commands(&self) -> impl Iterator<Item = String> {
-        let is_shell = ["sh", "console"].contains(&self.language.as_str());
-        let text = if is_shell { self.text.replace("\\\n", " ") } else { String::new() };
-        let lines: Vec<String> = text.lines().filter_map(keyferry_command).map(str::to_owned).collect();
-        lines.into_iter()
-    }
-}
-
-/// The line without its prompt, if it is keyferry that it runs.
-fn keyferry_command(line: &str) -> Option<&str> {
-    let line = line.strip_prefix("$ ").unwrap_or(line).trim();
-    let mut rest = line;
-    while let Some((name, value)) = rest.split_once('=')
-        && !name.is_empty()
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    {
-        let end = match value.chars().next() {
-            Some(quote @ ('\'' | '"')) => value[1..].find(quote)? + 2,
-            _ => value.find(' ')?,
-        };
-        rest = value[end..].trim_start();
-    }
-    (rest == "keyferry" || rest.starts_with("keyferry ")).then_some(line)
-}
-
-impl Document {
-    fn read(path: &Path) -> Self {
-        let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let name = path.strip_prefix(workspace()).unwrap_or(path).display().to_string();
-        let mut document = Self {
-            path: path.to_owned(),
-            name,
-            blocks: Vec::new(),
-            spans: Vec::new(),
-            links: Vec::new(),
-            anchors: Vec::new(),
-        };
-        let mut note = String::new();
-        let mut block: Option<Block> = None;
-        let mut heading: Option<String> = None;
-        for event in Parser::new_ext(&text, Options::ENABLE_TABLES) {
-            match event {
-                Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(language))) => {
-                    let note = std::mem::take(&mut note);
-                    block = Some(Block { language: language.into_string(), note, ..Block::default() });
-                }
-                Event::End(TagEnd::CodeBlock) => document.blocks.extend(block.take()),
-                Event::Start(Tag::Heading { .. }) => {
-                    heading = Some(String::new());
-                }
-                Event::End(TagEnd::Heading(_)) => {
-                    document.anchors.extend(heading.take().map(|text| anchor(&text)));
-                }
-                Event::Start(Tag::Link { dest_url, .. }) => document.links.push(dest_url.into_string()),
-                Event::Html(html) => {
-                    let comment = html.trim().strip_prefix("<!--").and_then(|rest| rest.strip_suffix("-->"));
-                    note = comment.unwrap_or_default().trim().to_owned();
-                }
-                Event::Start(Tag::Paragraph) => note.clear(),
-                Event::Text(text) => match (&mut block, &mut heading) {
-                    (Some(block), _) => block.text.push_str(&text),
-                    (None, Some(heading)) => heading.push_str(&text),
-                    (None, None) => {}
-                },
-                Event::Code(code) => {
-                    if let Some(heading) = &mut heading {
-                        heading.push_str(&code);
-                    }
-                    document.spans.push(code.into_string());
-                }
-                _ => {}
-            }
-        }
-        document
-    }
-}
-
-/// A heading as GitHub links to it.
-fn anchor(heading: &str) -> String {
-    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
-    kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
-}
-
-/// The Markdown files of the workspace's own folder and of `docs/`, at every depth.
-fn documents() -> Vec<Document> {
-    let is_markdown = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "md");
-    let entries = |folder: &Path| -> Vec<PathBuf> {
-        let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-        entries.map(|entry| entry.expect("an entry of a folder").path()).collect()
-    };
-    let mut paths: Vec<PathBuf> = entries(workspace());
-    let mut folders = vec![workspace().join("docs")];
-    while let Some(folder) = folders.pop() {
-        let (inner, files): (Vec<_>, Vec<_>) = entries(&folder).into_iter().partition(|path| path.is_dir());
-        folders.extend(inner);
-        paths.extend(files);
-    }
-    paths.retain(is_markdown);
-    paths.sort();
-    assert!(paths.len() >= 10, "README.md and docs/ are there: {paths:?}");
-    paths.iter().map(|path| Document::read(path)).collect()
-}
-
 fn page(name: &str) -> Document {
-    Document::read(&workspace().join(name))
-}
-
-fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace")
+    Document::read(&parts::workspace().join(name))
 }

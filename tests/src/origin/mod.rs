@@ -8,7 +8,7 @@ mod routes;
 mod services;
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::authority::{Authority, Validity};
+use crate::ports;
 
 pub use body::{Body, channel, empty, full};
 pub use pattern::{pattern_sha256, sha256_hex};
@@ -48,6 +49,7 @@ pub struct OriginBuilder {
     alpn: Vec<&'static str>,
     handler: Option<Handler>,
     credentials: Option<(String, String)>,
+    default_port: bool,
 }
 
 enum Security {
@@ -71,6 +73,7 @@ impl Origin {
             alpn: vec!["h2", "http/1.1"],
             handler: None,
             credentials: None,
+            default_port: false,
         }
     }
 
@@ -82,6 +85,17 @@ impl Origin {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its address on loopback.
+    ///
+    /// # Panics
+    /// Never: it listens on IPv4.
+    pub fn ip(&self) -> Ipv4Addr {
+        match self.address.ip() {
+            IpAddr::V4(address) => address,
+            IpAddr::V6(address) => unreachable!("{address}"),
+        }
     }
 
     /// Its port on loopback.
@@ -202,12 +216,21 @@ impl OriginBuilder {
         self
     }
 
-    /// Starts it on a free port.
+    /// Listens where a URL without a port leads, at an address of loopback that no other origin has.
+    pub fn default_port(mut self) -> Self {
+        self.default_port = true;
+        self
+    }
+
+    /// Starts it, on a free port unless it was told otherwise.
     ///
     /// # Panics
-    /// When loopback has none.
+    /// When loopback has none, or this user may not use it.
     pub async fn start(self) -> Origin {
-        let socket = TcpListener::bind(("127.0.0.1", 0)).await.expect("bind the origin server");
+        let socket = match self.default_port {
+            false => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bind the origin server"),
+            true => ports::listen_at_443().await,
+        };
         let address = socket.local_addr().expect("its address");
         let (scheme, tls) = match self.security {
             Security::Plain => ("http", None),
