@@ -3,6 +3,7 @@
 
 #![expect(clippy::expect_used, reason = "a harness that cannot be built should say so and stop the test")]
 
+pub mod agents;
 pub mod audit;
 pub mod authority;
 pub mod clients;
@@ -15,6 +16,7 @@ pub mod git_server;
 pub mod http1;
 pub mod http2;
 pub mod local_sandbox;
+pub mod model_apis;
 pub mod npm_registry;
 pub mod operator;
 pub mod origin;

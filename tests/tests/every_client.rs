@@ -230,7 +230,14 @@ In `JAVA_TOOL_OPTIONS` stand `-Dhttps.proxyHost`, `-Dhttps.proxyPort`, `-Djavax.
 `-Djdk.http.auth.tunneling.disabledSchemes=`, without which Java shows no password to a proxy.
 
 Beside the table, tests drive a clone and a push of git, gRPC by Python's grpcio (lower-case `https_proxy`, `GRPC_DEFAULT_SSL_ROOTS_FILE_PATH`), a
-WebSocket by Python's websockets, and `openssl s_client`.
+WebSocket by Python's websockets, and `openssl s_client`. Coding agents do whole turns:
+
+| agent | version | needs | its key | remarks |
+|---|---|---|---|---|
+| Claude Code | 2.1.197 | `HTTPS_PROXY`, `NODE_EXTRA_CA_CERTS` or `SSL_CERT_FILE` | `ANTHROPIC_API_KEY` | [recipe](recipes/claude-code.md); without the CA it retries in silence |
+| Codex | 0.169.0 | `HTTPS_PROXY`, `SSL_CERT_FILE` or `CODEX_CA_CERTIFICATE` | `CODEX_API_KEY` | [recipe](recipes/codex.md); asks over WebSocket first; shows its key to chatgpt.com, too |
+| Gemini CLI | 0.61.0 | `HTTPS_PROXY`, `NODE_EXTRA_CA_CERTS` | `GEMINI_API_KEY` | [recipe](recipes/gemini-cli.md) |
+| pi | 0.73.1 | `HTTPS_PROXY`, `NODE_EXTRA_CA_CERTS` | `ANTHROPIC_API_KEY` and others | [recipe](recipes/pi.md) |
 
 ## Others
 
@@ -242,8 +249,6 @@ What these do with any proxy that ends TLS, in their versions of 2026. They are 
 | kubectl | at once | `certificate-authority` in its kubeconfig | |
 | gcloud | at once | `CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE` | `CLOUDSDK_AUTH_ACCESS_TOKEN` takes a placeholder |
 | aws CLI | at once | `AWS_CA_BUNDLE` | as boto3, above |
-| Codex CLI | from the URL | `SSL_CERT_FILE`, `CODEX_CA_CERTIFICATE` | sends its key to several hosts; bind it to the one that it is for |
-| Claude Code | from the URL | `NODE_EXTRA_CA_CERTS`, `SSL_CERT_FILE` | without the CA it retries in silence |
 | Node fetch before 24 | – | – | ignores the proxy |
 ";
 

@@ -53,6 +53,10 @@ async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, h2
     if h2 {
         let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await;
     } else {
-        let _ = http1::Builder::new().timer(TokioTimer::new()).serve_connection(stream, service).await;
+        let _ = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .serve_connection(stream, service)
+            .with_upgrades()
+            .await;
     }
 }
