@@ -30,8 +30,7 @@ pub(crate) struct ControlOptions {
 impl ControlOptions {
     /// Where it is, before anybody is asked.
     pub(crate) fn client(&self) -> Result<ControlClient, Failure> {
-        let namespace = self.namespace.clone().or_else(|| twin("CONTROL_NAMESPACE"));
-        let namespace = namespace.unwrap_or_else(|| "default".to_owned());
+        let namespace = namespace(self.namespace.clone());
         let named = match (&self.control_url, &self.data_dir) {
             (Some(url), _) => Some(url.clone()),
             (None, Some(_)) => None,
@@ -77,6 +76,11 @@ impl ControlOptions {
              hint: start `keyferry up`, or set KEYFERRY_CONTROL_URL and KEYFERRY_CONTROL_API_KEY"
         )))
     }
+}
+
+/// The namespace that counts.
+pub(super) fn namespace(named: Option<String>) -> String {
+    named.or_else(|| twin("CONTROL_NAMESPACE")).unwrap_or_else(|| "default".to_owned())
 }
 
 /// Where `keyferry up` keeps what it makes.
