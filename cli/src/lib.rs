@@ -11,6 +11,8 @@ mod log;
 mod opentelemetry;
 mod perms;
 mod replay;
+mod sandboxed;
+mod service;
 mod terminal;
 mod tools;
 mod up;
@@ -36,6 +38,7 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   keyferry demo                             see it work, on this machine alone
+  keyferry run -- claude                    run a command in a sandbox that holds no key
   keyferry up                               run control and a proxy, and say how to use them
   keyferry ca init                          make ca.crt and ca.key
   keyferry check keyferry.yaml              say what is wrong with a configuration
@@ -47,12 +50,12 @@ Exit codes: 0 all is well, 1 something failed, 2 the configuration or the comman
 pub fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1).peekable();
     let done = if words.peek().is_some_and(|word| word == sandbox_init::NAME) {
-        SandboxInit::try_parse_from(words).map(SandboxInit::run)
+        SandboxInit::try_parse_from(words).map(|stage| stage.run().map(|()| ExitCode::SUCCESS))
     } else {
         Cli::try_parse().map(|cli| cli.command.run())
     };
     match done {
-        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Ok(code)) => code,
         Ok(Err(failure)) => failure.report(),
         Err(error) => {
             // Help goes to stdout, a complaint to stderr; a reader that left early is not worth a word.

@@ -40,6 +40,7 @@ mod upstream;
 mod websocket;
 
 pub use audit::{AuditError, AuditTarget};
+pub use identity::SocketsError;
 pub use otlp::{OtlpEndpoint, OtlpError, OtlpSettings};
 pub use reload::{ReloadError, Reloaded, Reloader};
 pub use start::{Configuration, Proxy, Settings, StartError};

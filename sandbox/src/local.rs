@@ -116,7 +116,7 @@ impl LocalSandbox {
         // Whoever can write our program runs outside the next time. Reading it harms nobody.
         let (written, read) = (KeptApart::new(&ours), KeptApart::new(&ours[..2]));
         let workspace = workspace::locate(&spec.workspace.path, host.home.as_deref(), &written)?;
-        check_proxy_socket(&spec.proxy_socket)?;
+        let proxy = proxy(&spec.proxy_socket)?;
         let read_only =
             spec.read_only.iter().map(|path| shown(path, &read)).collect::<Result<Vec<_>, _>>()?;
         let places = Places {
@@ -167,7 +167,7 @@ impl LocalSandbox {
             arguments.private(spec.limits.tmp, spec.limits.home);
             own_files(&mut arguments, &owned.directory, &spec.ca_bundle, &trust_store, (uid, gid))?;
             arguments.mount(Mount::shown(&host.keyferry, layout::INIT));
-            arguments.mount(Mount::shown(&spec.proxy_socket, layout::PROXY_SOCKET));
+            arguments.mount(proxy);
             let mut places = shown.iter().map(|path| Mount::judged(path)).collect::<Result<Vec<_>, _>>()?;
             let place = workspace.path.clone();
             places.push(Mount::Judged { seen: workspace, place, writable: true });
@@ -247,10 +247,23 @@ fn check(spec: &Spec) -> Result<(), Error> {
 const WORD: usize = 128 << 10;
 const ALL_WORDS: usize = 6 << 20;
 
-fn check_proxy_socket(path: &Path) -> Result<(), Error> {
+/// The way to the proxy: its socket, or the directory that holds it and nothing else.
+fn proxy(path: &Path) -> Result<Mount, Error> {
     let problem = |problem: String| Error::ProxySocket { path: path.to_owned(), problem };
     let found = fs::metadata(path).map_err(|error| problem(error.to_string()))?;
-    if found.file_type().is_socket() { Ok(()) } else { Err(problem("it is something else".to_owned())) }
+    if !found.file_type().is_socket() {
+        return Err(problem("it is something else".to_owned()));
+    }
+    let inside = Path::new(layout::PROXY_SOCKET);
+    let (Some(directory), Some(place)) = (path.parent(), inside.parent()) else {
+        return Ok(Mount::shown(path, inside));
+    };
+    let mut others = fs::read_dir(directory).map_err(|error| problem(error.to_string()))?;
+    let alone = others.all(|entry| entry.is_ok_and(|entry| entry.path() == path));
+    match alone && path.file_name() == inside.file_name() {
+        true => Ok(Mount::shown(directory, place)),
+        false => Ok(Mount::shown(path, inside)),
+    }
 }
 
 /// A path that somebody wants to see inside: as it is, without links, so that what was judged is what is mounted.

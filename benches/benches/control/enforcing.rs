@@ -57,6 +57,7 @@ pub(crate) async fn start(service: &Service, folder: &Path, token: &str) -> (Pro
         token: token.to_owned().into(),
         kept: None,
         address: None,
+        sandbox_sockets: None,
     };
     let settings = Settings {
         document: loaded.document,

@@ -10,8 +10,9 @@ use secrecy::SecretString;
 use crate::control_client::ControlClient;
 use crate::environment;
 use crate::failure::Failure;
+use crate::service::Service;
 
-/// Without an address, the owner's socket of `keyferry up` is asked.
+/// Without an address, the keyferry of a data directory is asked through the owner's socket.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Which control service")]
 pub(crate) struct ControlOptions {
@@ -25,38 +26,21 @@ pub(crate) struct ControlOptions {
     /// The namespace [default: default] [env: KEYFERRY_CONTROL_NAMESPACE or IRON_CONTROL_NAMESPACE]
     #[arg(long, value_name = "NAME", global = true)]
     namespace: Option<String>,
-    /// The data directory of the `keyferry up` to ask, where no address is given [env: KEYFERRY_DATA_DIR]
+    /// The data directory of the keyferry to ask, where no address is given; one is started where none runs [env: KEYFERRY_DATA_DIR]
     #[arg(long, value_name = "DIR", global = true)]
     data_dir: Option<PathBuf>,
 }
 
 impl ControlOptions {
-    /// Where it is, before anybody is asked.
-    pub(crate) fn client(&self) -> Result<ControlClient, Failure> {
-        let namespace = self.namespace.clone().or_else(|| twin("CONTROL_NAMESPACE"));
-        let namespace = namespace.unwrap_or_else(|| "default".to_owned());
-        let (endpoint, key) = match self.named() {
-            Some(url) => {
-                let endpoint: ServiceUrl = url.parse().map_err(Failure::config)?;
-                (endpoint, self.control_api_key.clone().or_else(|| twin("CONTROL_API_KEY").map(Into::into)))
-            }
-            // A key from the environment is for another service than this one, which needs none.
-            None => (ServiceUrl::socket(self.socket()?), self.control_api_key.clone()),
-        };
-        ControlClient::new(endpoint, key.as_ref(), namespace).map_err(Failure::config)
+    /// The service that is named, if one is.
+    fn named(&self) -> Result<Option<ControlClient>, Failure> {
+        let Some(url) = self.address() else { return Ok(None) };
+        let endpoint: ServiceUrl = url.parse().map_err(Failure::config)?;
+        let key = self.control_api_key.clone().or_else(|| twin("CONTROL_API_KEY").map(Into::into));
+        self.client(endpoint, key.as_ref()).map(Some)
     }
 
-    /// Runs `ask` with a connection to be made.
-    pub(crate) fn ask(
-        &self,
-        ask: impl AsyncFnOnce(&ControlClient) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        let client = self.client()?;
-        block_on(ask(&client))
-    }
-
-    /// The address that is given.
-    fn named(&self) -> Option<String> {
+    fn address(&self) -> Option<String> {
         match (&self.control_url, &self.data_dir) {
             (Some(url), _) => Some(url.clone()),
             (None, Some(_)) => None,
@@ -64,9 +48,50 @@ impl ControlOptions {
         }
     }
 
+    fn client(&self, endpoint: ServiceUrl, key: Option<&SecretString>) -> Result<ControlClient, Failure> {
+        ControlClient::new(endpoint, key, namespace(self.namespace.clone())).map_err(Failure::config)
+    }
+
+    /// Runs `ask` with a connection to be made: to the service that is named, or to the keyferry of the data directory, which is started
+    /// for as long where it does not run.
+    pub(crate) fn ask(
+        &self,
+        ask: impl AsyncFnOnce(&ControlClient) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        block_on(async {
+            if let Some(client) = self.named()? {
+                return ask(&client).await;
+            }
+            let service = Service::of(&self.data_dir()?, &namespace(self.namespace.clone()), "verb").await?;
+            match &self.control_api_key {
+                // The owner may ask as somebody else.
+                Some(key) => {
+                    let endpoint = service.client().endpoint().clone();
+                    ask(&self.client(endpoint, Some(key))?).await
+                }
+                None => ask(service.client()).await,
+            }
+        })
+    }
+
+    /// The same, and nothing is started.
+    pub(crate) fn ask_what_runs(
+        &self,
+        ask: impl AsyncFnOnce(&ControlClient) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        block_on(async {
+            let client = match self.named()? {
+                Some(client) => client,
+                // A key from the environment is for another service than this one, which needs none.
+                None => self.client(ServiceUrl::socket(self.socket()?), self.control_api_key.as_ref())?,
+            };
+            ask(&client).await
+        })
+    }
+
     /// The data directory that would be asked, where nothing runs in it.
     pub(crate) fn idle_data_dir(&self) -> Result<Option<PathBuf>, Failure> {
-        if self.named().is_some() {
+        if self.address().is_some() {
             return Ok(None);
         }
         let data_dir = self.data_dir()?;
@@ -99,6 +124,11 @@ pub(super) fn block_on(future: impl Future<Output = Result<(), Failure>>) -> Res
         .build()
         .map_err(|error| Failure::fatal(format!("the runtime cannot be started: {error}")))?
         .block_on(future)
+}
+
+/// The namespace that counts.
+pub(super) fn namespace(named: Option<String>) -> String {
+    named.or_else(|| twin("CONTROL_NAMESPACE")).unwrap_or_else(|| "default".to_owned())
 }
 
 /// Where `keyferry up` keeps what it makes.

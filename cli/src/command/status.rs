@@ -30,7 +30,7 @@ impl Status {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self.control.idle_data_dir()? {
             Some(data_dir) => control_options::block_on(idle::tell(&data_dir, self.json)),
-            None => self.control.ask(async |client| self.tell(client).await),
+            None => self.control.ask_what_runs(async |client| self.tell(client).await),
         }
     }
 
