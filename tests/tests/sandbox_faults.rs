@@ -172,6 +172,18 @@ fn an_ordinary_user_has_sandboxes_too_and_descriptors_that_were_inherited_stay_o
     assert_eq!(said(&output), (expected, String::new()));
 }
 
+#[test]
+fn a_workspace_that_its_user_cannot_read_is_refused() {
+    let place = Place::new();
+    let (mut command, _) = as_an_ordinary_user(&place);
+    let workspace = place.path().join("workspace");
+    std::fs::set_permissions(&workspace, std::fs::Permissions::from_mode(0o300)).unwrap();
+    let (out, err) = said(&command.args(["1", "echo ran"]).output().unwrap());
+    std::fs::set_permissions(&workspace, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let reason = format!("{} cannot be the workspace: Permission denied", workspace.display());
+    assert!(out.is_empty() && err.contains(&reason), "{out}{err}");
+}
+
 const NO_MEMORY_CGROUP: &str =
     "no memory cgroup can be made: the memory limit holds for each process, not for all together";
 
