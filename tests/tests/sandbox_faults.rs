@@ -172,6 +172,18 @@ fn an_ordinary_user_has_sandboxes_too_and_descriptors_that_were_inherited_stay_o
     assert_eq!(said(&output), (expected, String::new()));
 }
 
+#[test]
+fn a_workspace_that_its_user_cannot_read_is_refused() {
+    let place = Place::new();
+    let (mut command, _) = as_an_ordinary_user(&place);
+    let workspace = place.path().join("workspace");
+    std::fs::set_permissions(&workspace, std::fs::Permissions::from_mode(0o300)).unwrap();
+    let (out, err) = said(&command.args(["1", "echo ran"]).output().unwrap());
+    std::fs::set_permissions(&workspace, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let reason = format!("{} cannot be the workspace: Permission denied", workspace.display());
+    assert!(out.is_empty() && err.contains(&reason), "{out}{err}");
+}
+
 const NO_MEMORY_CGROUP: &str =
     "no memory cgroup can be made: the memory limit holds for each process, not for all together";
 
@@ -308,14 +320,18 @@ async fn whoever_is_killed_in_the_middle_of_a_start_leaves_nothing() {
             std::thread::sleep(Duration::from_millis(2));
         }
 
-        // One whose owner was killed is a leftover once the kernel has let go of its lock.
-        for id in driver.leftovers().await.unwrap() {
-            driver.reap(&id).await.unwrap();
+        // One whose owner was killed is a leftover once its lock is free: a child that has not yet become a program holds it, too.
+        let patience = Instant::now() + Duration::from_secs(30);
+        while listed(&place.path().join("state")) != ["lock"] {
+            assert!(Instant::now() < patience, "round {round}, {victim:?}: it is no leftover, or not reaped");
+            for id in driver.leftovers().await.unwrap() {
+                driver.reap(&id).await.unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(2));
         }
         wait_until(&format!("round {round}, {victim:?}: the end of all"), || {
             inhabitants(&workspace).is_empty()
         });
-        assert_eq!(listed(&place.path().join("state")), ["lock"], "round {round}, {victim:?}");
         assert_eq!(listed(&workspace), [""; 0], "round {round}, {victim:?}");
         assert_eq!(cgroups(&format!("keyferry-runner-{parent}-")), Vec::<PathBuf>::new(), "round {round}");
     }

@@ -18,7 +18,7 @@ fn bench() -> LocalBench {
 }
 
 fn make_directory(path: PathBuf) -> PathBuf {
-    std::fs::create_dir_all(&path).unwrap();
+    std::fs::create_dir_all(&path).expect("a directory");
     path
 }
 

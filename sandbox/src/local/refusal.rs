@@ -50,7 +50,7 @@ const KNOWN: &[Known] = &[
     Known {
         words: &["Unknown option"],
         feature: "an option of bubblewrap",
-        hint: "use bubblewrap 0.8 or newer",
+        hint: "use bubblewrap 0.10 or newer, or an older one with --bind-fd, as Debian 12 has",
     },
 ];
 
@@ -73,7 +73,7 @@ mod tests {
             ),
             ("bwrap: Can't mount proc on /newroot/proc: Operation not permitted", "a fresh /proc"),
             ("error: cannot filter system calls: Seccomp(22)", "a seccomp filter"),
-            ("bwrap: Unknown option --size", "an option of bubblewrap"),
+            ("bwrap: Unknown option --bind-fd", "an option of bubblewrap"),
         ] {
             match understand(said) {
                 Error::Unsupported { feature: named, said: quoted, .. } => {
