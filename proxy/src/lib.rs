@@ -5,6 +5,8 @@
 
 mod admin;
 mod audit;
+#[cfg(feature = "benching")]
+pub mod benching;
 mod body;
 mod coding;
 mod data_plane;

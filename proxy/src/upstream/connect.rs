@@ -130,10 +130,8 @@ impl Connector {
         let (dns, connect, ended) = (connected.resolving, connected.connecting, Instant::now());
         approach.dialled_as(Dialled { began, dns, connect, tls, ended });
         let address = connected.address;
-        Ok(Opened {
-            stream,
-            peer: Peer { address, is_inside: Guard::tenant(Vec::new(), None).check(address.ip()).is_err() },
-        })
+        let is_inside = Guard::tenant(Vec::new(), None).check(address.ip()).is_err();
+        Ok(Opened { stream, peer: Peer { address, is_inside } })
     }
 
     async fn handshake(
