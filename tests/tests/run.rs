@@ -228,6 +228,11 @@ async fn it_exits_as_the_command_does_and_tells_its_own_failures_apart() {
     std::fs::write(user.file("project/text"), "#!/etc/services\n").expect("a file");
     let runs = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(user.file("project/text"), runs).expect("executable, and no program");
+    let (code, _, stderr) = said(&user.run("true"));
+    assert!(code == Some(0) && stderr.contains("nothing was granted to the principal default"), "{stderr}");
+    let bare = user.command(&["run", "--", "true"]).env("PATH", "/nowhere").output().expect("keyferry runs");
+    let (code, _, stderr) = said(&bare);
+    assert!(code == Some(125) && stderr.contains("apt install bubblewrap"), "{stderr}");
     user.says(&["allow", "default", "api.test"]);
     for (arguments, code, words) in [
         (&["--", "sh", "-c", "exit 7"][..], 7, ""),
