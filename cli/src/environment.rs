@@ -1,10 +1,17 @@
 //! The one place that reads the process's environment.
 
+use std::ffi::{OsStr, OsString};
+
 use keyferry_source::Environment;
 
 /// A variable; one that is not Unicode counts as not set.
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// A variable, whatever it holds.
+pub(crate) fn raw(name: &OsStr) -> Option<OsString> {
+    std::env::var_os(name)
 }
 
 /// Variables with what only this process may know: no source of a policy reads them.

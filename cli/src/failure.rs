@@ -28,6 +28,18 @@ impl Failure {
         Self { exit_code, message: message.to_string() }
     }
 
+    /// The same, with this code where it has none of its own.
+    pub(crate) fn or_code(self, code: u8) -> Self {
+        match self.exit_code {
+            1 | 2 => Self { exit_code: code, ..self },
+            _ => self,
+        }
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The same, with what it is about before it.
     pub(crate) fn about(self, what: &str) -> Self {
         Self { message: format!("{what}: {}", self.message), ..self }

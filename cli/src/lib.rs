@@ -10,6 +10,8 @@ mod log;
 mod opentelemetry;
 mod perms;
 mod replay;
+mod sandboxed;
+mod service;
 mod terminal;
 mod tools;
 mod up;
@@ -33,6 +35,7 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   keyferry demo                             see it work, on this machine alone
+  keyferry run -- claude                    run a command in a sandbox that holds no key
   keyferry up                               run control and a proxy, and say how to use them
   keyferry ca init                          make ca.crt and ca.key
   keyferry check keyferry.yaml              say what is wrong with a configuration
@@ -51,7 +54,7 @@ pub fn main() -> ExitCode {
         }
     };
     match cli.command.run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => failure.report(),
     }
 }

@@ -150,8 +150,8 @@ pub struct Audit<'a> {
     pub bytes_out: u64,
     /// The address that was dialled.
     pub upstream_addr: Option<SocketAddr>,
-    /// The address that the client has for us.
-    pub remote_addr: SocketAddr,
+    /// The address that the client has for us; null for a sandbox with a socket of its own, which has none.
+    pub remote_addr: Option<SocketAddr>,
     /// `h1` or `h2`.
     #[serde(borrow)]
     pub client_protocol: Option<Cow<'a, str>>,

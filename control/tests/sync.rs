@@ -68,6 +68,7 @@ impl Listener {
 }
 
 const ALL: &str = "deny_rules,ports,schemes,foreign_credentials,expiry,sandboxes";
+const ALL_AND_SOCKETS: &str = "deny_rules,ports,schemes,foreign_credentials,expiry,sandboxes,sandbox_sockets";
 
 on_both_databases! {
     async fn an_iron_proxy_gets_what_it_reads_and_its_hash_alone_when_nothing_changed(database) {
@@ -180,6 +181,45 @@ on_both_databases! {
         assert!(matches!(&ended[1], Message::Policy(policy) if policy.policy.is_empty()), "{ended:?}");
         let response: Response = serde_json::from_str(&world.sync(&token, json!({})).await.is(200).text).expect("a response");
         assert!(response.payload.expect("a payload").policy.is_empty());
+    }
+
+    async fn t66_a_sandbox_with_a_socket_is_told_to_proxies_that_make_sockets_and_has_no_token(database) {
+        let world = World::on(database).await;
+        let principal = world.principal("p").await;
+        let proxy = world.post("/api/v1/proxies", json!({ "name": "shared", "kind": "shared", "namespaces": ["default"] })).await.is(201);
+        let token = proxy.data()["token"].as_str().expect("a token").to_owned();
+        let wanted = json!({ "name": "box", "principal_id": principal, "transport": "unix" });
+
+        // Nobody says that it can: nothing is made.
+        let mut deaf = Listener::open(&world, &token, ALL, None).await;
+        deaf.state().await;
+        let fault = world.post("/api/v1/sandboxes", wanted.clone()).await.fault("transport");
+        assert!(fault.contains("no proxy that serves the namespace \"default\" makes sockets"), "{fault}");
+        let from = json!({ "name": "box", "principal_id": principal, "transport": "unix", "source_cidrs": ["10.0.0.0/8"] });
+        world.post("/api/v1/sandboxes", from).await.fault("source_cidrs");
+
+        // The same proxy, started with a directory for them.
+        let mut listener = Listener::open(&world, &token, ALL_AND_SOCKETS, None).await;
+        listener.state().await;
+        let applying = async {
+            let (state, generation) = listener.state().await;
+            let (epoch, number) = generation.split_once('.').expect("a generation");
+            let number: u64 = number.parse().expect("a number");
+            let report = json!({ "generation": { "epoch": epoch, "number": number }, "sandbox_sockets": "/run/sockets" });
+            world.call(&token, "POST", "/api/v1/proxy/applied", Some(report)).await.is(204);
+            state
+        };
+        let (made, state) = tokio::join!(world.post("/api/v1/sandboxes", wanted), applying);
+        let made = made.is(201).data();
+        let id = made["id"].as_str().expect("an id");
+        assert_eq!(
+            (&made["pending"], &made["socket"], &made["token"], &made["proxy_url"]),
+            (&json!(false), &json!(format!("/run/sockets/{id}/proxy.sock")), &json!(null), &json!(null))
+        );
+        let told = state.iter().filter(|it| matches!(it, Message::Sandbox(told) if told.id == id)).count();
+        assert_eq!(told, 1, "{state:?}");
+        let (unheard, _) = deaf.state().await;
+        assert!(unheard.iter().all(|it| !matches!(it, Message::Sandbox(_) | Message::Policy(_))), "{unheard:?}");
     }
 
     async fn t65_t66_a_shared_proxy_hears_of_the_sandboxes_of_its_namespaces_and_of_no_others(database) {

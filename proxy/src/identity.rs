@@ -2,9 +2,10 @@
 
 mod failures;
 mod sandbox;
+mod socket;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use zeroize::Zeroizing;
 use crate::principal::Principal;
 use failures::Failures;
 pub(crate) use sandbox::Sandbox;
+pub use socket::SocketsError;
+pub(crate) use socket::{Opened, Sockets};
 
 /// Knows principals by what their connections show.
 #[derive(Debug)]
@@ -42,11 +45,26 @@ pub(crate) struct Credentials {
     pub(crate) password: Arc<SecretValue>,
 }
 
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub(crate) enum Peer {
+    /// Whoever comes from there, and shows who it is.
+    At(SocketAddr),
+    /// The sandbox whose own socket it came through, which is all that it takes.
+    Sandbox(Arc<Sandbox>),
+}
+
 /// Whose request it is.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) principal: Arc<Principal>,
     pub(crate) sandbox: Option<Arc<Sandbox>>,
+}
+
+impl Caller {
+    fn of(sandbox: &Arc<Sandbox>) -> Self {
+        Self { principal: Arc::clone(&sandbox.principal), sandbox: Some(Arc::clone(sandbox)) }
+    }
 }
 
 /// It could not be told whose request it is.
@@ -92,10 +110,7 @@ impl Identity {
             }
             (Who::Sandboxes(sandboxes), Some(basic)) => {
                 let known = str::from_utf8(basic.user()).ok().and_then(|id| sandboxes.get(id));
-                sandbox::admit(known, basic.password(), client).map(|sandbox| Caller {
-                    principal: Arc::clone(&sandbox.principal),
-                    sandbox: Some(Arc::clone(sandbox)),
-                })
+                sandbox::admit(known, basic.password(), client).map(Caller::of)
             }
         };
         found.map_err(|message| Stranger { refusal: refusal(message), wait: self.failures.another(client) })

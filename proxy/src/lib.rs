@@ -39,6 +39,7 @@ mod upstream;
 mod websocket;
 
 pub use audit::{AuditError, AuditTarget};
+pub use identity::SocketsError;
 pub use otlp::{OtlpEndpoint, OtlpError, OtlpSettings};
 pub use reload::{ReloadError, Reloaded, Reloader};
 pub use start::{Configuration, Proxy, Settings, StartError};

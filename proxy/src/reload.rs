@@ -18,7 +18,7 @@ use crate::audit::{AuditStatus, RequestIds};
 use crate::data_plane::DataPlane;
 use crate::drain::Drain;
 use crate::generation::{Builder, Fresh, variable};
-use crate::identity::{Identity, Who};
+use crate::identity::{Identity, Sockets, Who};
 use crate::listener::{self, Admission, Bound};
 use crate::management;
 use crate::principal::{Ended, Principal};
@@ -113,6 +113,8 @@ impl Reloader {
         let mut builder = Builder::new(sources, own, Arc::clone(&telemetry));
         let (fresh, candidate) = builder.build(&document).await?;
         let management_key = management_key(&builder, &document).await?;
+        let sockets = managed.as_ref().and_then(|managed| managed.sandbox_sockets.as_deref());
+        let (sockets, opened) = sockets.map(Sockets::within).transpose()?.unzip();
         let bound = bind_missing(&document, &HashMap::new())?;
         builder.commit(candidate);
 
@@ -130,8 +132,8 @@ impl Reloader {
                 let sources = Arc::clone(&builder.sources);
                 let file = file_side(&document, fresh);
                 let max_staleness = document.control_plane.clone().unwrap_or_default().max_staleness;
-                let enforcer =
-                    Enforcer::new(Arc::clone(&identity), Arc::clone(&nobody), sources, file, max_staleness);
+                let (known, somebody) = (Arc::clone(&identity), Arc::clone(&nobody));
+                let enforcer = Enforcer::new(known, somebody, sources, file, max_staleness, sockets);
                 (identity, nobody, Some(Arc::new(Standing::new(enforcer))))
             }
         };
@@ -158,6 +160,10 @@ impl Reloader {
         let mut state = reloader.0.state.lock().await;
         reloader.0.management_key.store(management_key);
         reloader.listen(&mut state, &document, bound);
+        if let Some(opened) = opened {
+            let plane = &reloader.0.plane;
+            plane.drain.spawn(listener::serve_sockets(Arc::clone(plane), opened));
+        }
         if let (Some(mut options), Some(standing)) = (managed, &reloader.0.plane.control) {
             options.address = options.address.or_else(|| reachable(&state));
             // A control service is verified as upstreams are.
@@ -310,6 +316,9 @@ impl Reloader {
     pub(crate) async fn finish(self, last_records: Duration) {
         let mut state = self.0.state.lock().await;
         self.0.control.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+        if let Some(standing) = self.standing() {
+            standing.enforcer().close_sockets();
+        }
         self.0.plane.drain.drain(state.drain_timeout).await;
         for open in state.listeners.values() {
             open.closed.cancel();

@@ -16,7 +16,7 @@ use crate::audit::{Entry, Mode, Permit, Recorder, Target};
 use crate::body::ResponseBody;
 use crate::data_plane::{DataPlane, Generation, Protocol};
 use crate::guard::Fault;
-use crate::identity::Sandbox;
+use crate::identity::{Peer, Sandbox};
 use crate::metrics::Active;
 use crate::open::OpenTunnel;
 use crate::principal::Principal;
@@ -30,7 +30,7 @@ use crate::upstream::{PoolKey, Slot};
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) plane: Arc<DataPlane>,
-    pub(crate) remote: SocketAddr,
+    pub(crate) remote: Option<SocketAddr>,
     pub(crate) principal: Arc<Principal>,
     /// That proved who it is, if one did.
     pub(crate) sandbox: Option<Arc<Sandbox>>,
@@ -81,9 +81,14 @@ pub(crate) struct Around<'a> {
 }
 
 impl Session {
-    /// Of whoever has not shown who it is.
-    pub(crate) fn of_nobody(plane: &Arc<DataPlane>, remote: SocketAddr) -> Self {
-        Self { plane: Arc::clone(plane), remote, principal: Arc::clone(&plane.nobody), sandbox: None }
+    /// Of whoever is at the other end: nobody in particular, until it has shown who it is.
+    pub(crate) fn of(plane: &Arc<DataPlane>, peer: &Peer) -> Self {
+        let (remote, sandbox) = match peer {
+            Peer::At(remote) => (Some(*remote), None),
+            Peer::Sandbox(sandbox) => (None, Some(Arc::clone(sandbox))),
+        };
+        let principal = Arc::clone(sandbox.as_ref().map_or(&plane.nobody, |sandbox| &sandbox.principal));
+        Self { plane: Arc::clone(plane), remote, principal, sandbox }
     }
 
     /// Whether the sandbox has ended: asked once more when what it opens is entered where its end would look for it.

@@ -10,6 +10,7 @@ use keyferry_config::policy::CompileError;
 use keyferry_source::{Environment, SourceError};
 
 use crate::audit::AuditError;
+use crate::identity::SocketsError;
 use crate::otlp::{OtlpError, OtlpSettings};
 use crate::reload::Reloader;
 use crate::sync::ManagedOptions;
@@ -97,6 +98,9 @@ pub enum StartError {
     /// Nothing can be told to the collector.
     #[error(transparent)]
     Otlp(#[from] OtlpError),
+    /// Sandboxes cannot have sockets of their own.
+    #[error(transparent)]
+    Sockets(#[from] SocketsError),
     /// A port is taken, or the address is not this machine's.
     #[error(
         "{key}: cannot listen on {address}: {source}\n  hint: is another process using the port? `ss -ltnp` tells which"

@@ -109,11 +109,12 @@ impl From<Environment> for Vec<(OsString, OsString)> {
 }
 
 impl Granted {
-    /// The variable that holds it: its name if that can be a variable's, else its placeholder, else the foreign id in capitals.
+    /// The variable that holds it: its name if that can be a variable's, else its placeholder, else the foreign id in capitals. A
+    /// placeholder that was generated is nobody's name.
     #[must_use]
     pub fn variable(&self) -> String {
         let placeholder = match &self.shown {
-            Shown::Placeholder(placeholder) => Some(placeholder.as_str()),
+            Shown::Placeholder(placeholder) => Some(placeholder.as_str()).filter(|it| !is_generated(it)),
             Shown::Dummy => None,
         };
         let candidates = [self.name.as_deref(), placeholder];
@@ -130,6 +131,12 @@ impl Granted {
         }
         name
     }
+}
+
+/// `kf_` and 32 hexadecimal digits.
+fn is_generated(placeholder: &str) -> bool {
+    let digits = placeholder.strip_prefix("kf_");
+    digits.is_some_and(|digits| digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn is_identifier(text: &str) -> bool {

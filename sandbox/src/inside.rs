@@ -27,6 +27,12 @@ pub(crate) use message::{Instruction, Report, line};
 
 use crate::environment::Environment;
 
+/// Whether this process runs in a sandbox.
+#[must_use]
+pub fn is_inside() -> bool {
+    std::path::Path::new(crate::layout::ORDER).exists()
+}
+
 /// What the init is to do. The driver mounts it read-only: the command may read it, and holds all of it anyway.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Order {

@@ -17,7 +17,7 @@ pub const PROXY_PORT: u16 = 3128;
 
 pub(crate) const INIT: &str = "/run/keyferry/init";
 pub(crate) const ORDER: &str = "/run/keyferry/sandbox.json";
-pub(crate) const PROXY_SOCKET: &str = "/run/keyferry/proxy.sock";
+pub(crate) const PROXY_SOCKET: &str = "/run/keyferry/proxy/proxy.sock";
 
 /// Descriptors with which the init starts. Its own input is the control channel, its own error output is read by the driver.
 pub(crate) const COMMAND_STDIN: i32 = 3;

@@ -108,7 +108,7 @@ impl LocalSandbox {
         let host = &shared.host;
         let apart = [shared.records.path(), spec.proxy_socket.as_path()];
         let workspace = workspace::locate(&spec.workspace.path, host.home.as_deref(), &apart)?;
-        check_proxy_socket(&spec.proxy_socket)?;
+        let proxy = proxy(&spec.proxy_socket)?;
         let read_only = spec.read_only.iter().map(|path| shown(path)).collect::<Result<Vec<_>, _>>()?;
         if !spec.workspace.allow_sockets {
             [&workspace]
@@ -151,7 +151,7 @@ impl LocalSandbox {
             arguments.private(spec.limits.tmp, spec.limits.home);
             own_files(&mut arguments, &owned.directory, &spec.ca_bundle, &trust_store, (uid, gid))?;
             arguments.mount(&Mount::shown(&host.keyferry, layout::INIT));
-            arguments.mount(&Mount::shown(&spec.proxy_socket, layout::PROXY_SOCKET));
+            arguments.mount(&proxy);
             let mut places: Vec<Mount> =
                 program.mounts.iter().chain(&read_only).map(|path| Mount::read_only(path)).collect();
             places.push(Mount::Writable(workspace));
@@ -219,10 +219,23 @@ fn check(spec: &Spec) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_proxy_socket(path: &Path) -> Result<(), Error> {
+/// The way to the proxy: its socket, or the directory that holds it and nothing else.
+fn proxy(path: &Path) -> Result<Mount, Error> {
     let problem = |problem: String| Error::ProxySocket { path: path.to_owned(), problem };
     let found = fs::metadata(path).map_err(|error| problem(error.to_string()))?;
-    if found.file_type().is_socket() { Ok(()) } else { Err(problem("it is something else".to_owned())) }
+    if !found.file_type().is_socket() {
+        return Err(problem("it is something else".to_owned()));
+    }
+    let inside = Path::new(layout::PROXY_SOCKET);
+    let (Some(directory), Some(place)) = (path.parent(), inside.parent()) else {
+        return Ok(Mount::shown(path, inside));
+    };
+    let mut others = fs::read_dir(directory).map_err(|error| problem(error.to_string()))?;
+    let alone = others.all(|entry| entry.is_ok_and(|entry| entry.path() == path));
+    match alone && path.file_name() == inside.file_name() {
+        true => Ok(Mount::shown(directory, place)),
+        false => Ok(Mount::shown(path, inside)),
+    }
 }
 
 /// A path that somebody wants to see inside: as it is, without links, so that what was judged is what is mounted.

@@ -68,7 +68,8 @@ pub struct Spec {
     pub workspace: Workspace,
     /// More of the host that may be read, where it really is: links are resolved first.
     pub read_only: Vec<PathBuf>,
-    /// The proxy's Unix socket for this sandbox, and the only way out of it. Whoever connects to it is this sandbox.
+    /// The proxy's Unix socket for this sandbox, and the only way out of it. Whoever connects to it is this sandbox. Where it is
+    /// called `proxy.sock` and stands alone in its directory, that is what is mounted, so that a socket which a proxy makes anew is reached.
     pub proxy_socket: PathBuf,
     /// Certificates in PEM form that programs trust: the system's roots, and the proxy's authority.
     pub ca_bundle: String,

@@ -40,9 +40,35 @@ impl Terminal {
     /// # Errors
     /// When the system refuses.
     pub fn resize(&self, size: Size) -> io::Result<()> {
-        let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
-        Ok(tcsetwinsize(self.0.get_ref(), size)?)
+        set_size(self.0.get_ref(), size)
     }
+
+    /// Its size alone.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub fn window(&self) -> io::Result<Window> {
+        Ok(Window(self.0.get_ref().try_clone()?))
+    }
+}
+
+/// The size of a [`Terminal`], for whoever has given away its ends.
+#[derive(Debug)]
+pub struct Window(OwnedFd);
+
+impl Window {
+    /// Tells the command that the terminal has another size.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn resize(&self, size: Size) -> io::Result<()> {
+        set_size(&self.0, size)
+    }
+}
+
+fn set_size(terminal: &OwnedFd, size: Size) -> io::Result<()> {
+    let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    Ok(tcsetwinsize(terminal, size)?)
 }
 
 impl AsyncRead for Terminal {

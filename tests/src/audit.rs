@@ -37,11 +37,14 @@ pub fn normalised(record: &Value) -> Value {
     audit["request_id"] = json!("ID");
     assert!(audit["duration_ms"].as_f64().is_some_and(|duration| duration >= 0.0), "no duration: {audit:#}");
     audit["duration_ms"] = json!("DURATION");
-    assert!(
-        audit["remote_addr"].as_str().is_some_and(|address| address.starts_with("127.0.0.1:")),
-        "no client: {audit:#}"
-    );
-    audit["remote_addr"] = json!("CLIENT");
+    // Whoever comes through a socket of its own has no address.
+    if !(audit["remote_addr"].is_null() && audit.get("sandbox").is_some()) {
+        assert!(
+            audit["remote_addr"].as_str().is_some_and(|address| address.starts_with("127.0.0.1:")),
+            "no client: {audit:#}"
+        );
+        audit["remote_addr"] = json!("CLIENT");
+    }
     record
 }
 

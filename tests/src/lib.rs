@@ -28,6 +28,7 @@ pub mod raw_origin;
 pub mod sandbox;
 pub mod sealed_rows;
 pub mod soak;
+pub mod socket_bridge;
 pub mod tunnel;
 pub mod up;
 

@@ -93,6 +93,20 @@ impl Operator {
         self.ask("POST", path, Some(json!({ "data": data })))["data"].take()
     }
 
+    /// What is said of a resource that is not made.
+    ///
+    /// # Panics
+    /// When it is made.
+    pub fn refusal(&self, path: &str, data: Value) -> Value {
+        let Ok(control) = &self.control else { panic!("{path}: control is down") };
+        let body = json!({ "data": data }).to_string();
+        let arguments = ["--fail-with-body", "-X", "POST", "--json", &body];
+        let output = control.curl_command(&self.key, &arguments, &format!("/api/v1/{path}")).output();
+        let output = output.expect("curl runs");
+        assert!(!output.status.success(), "{path} was made");
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+    }
+
     /// Deletes a resource.
     pub fn delete(&self, path: &str) {
         self.ask("DELETE", path, None);

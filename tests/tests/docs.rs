@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Output, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -57,6 +58,7 @@ async fn every_command_of_a_document_runs() {
         "explain",
         "grant alice github",
         "grant alice models github",
+        "grant default",
         "keyring init",
         "keyring rotate",
         "keyring status",
@@ -77,9 +79,11 @@ async fn every_command_of_a_document_runs() {
         "proxy",
         "revoke alice github",
         "revoke alice models",
+        "run",
         "sandbox create job",
         "sandbox rm job",
         "sandbox rotate job",
+        "secret add",
         "secret add github",
         "secret add models",
         "secret list",
@@ -258,6 +262,10 @@ impl Place {
         std::os::unix::fs::symlink(KEYFERRY, bin.path().join("keyferry")).expect("link the binary");
         // What a reader has: a secret in a file, and a tool.
         fs::write(folder.path().join("token.txt"), "a-secret-of-the-reader").expect("write the secret");
+        // An agent that wants a key, and has the one that it is given.
+        let agent = bin.path().join("claude");
+        fs::write(&agent, "#!/bin/sh\ntest ${#ANTHROPIC_API_KEY} = 108\n").expect("write the agent");
+        fs::set_permissions(&agent, fs::Permissions::from_mode(0o755)).expect("make it a program");
         let tool = folder.path().join("tools/github");
         fs::create_dir_all(&tool).expect("make the tool's folder");
         let manifest = "[tool.centaur]\nhosts = [\"api.github.com\"]\nsecrets = [\"GITHUB_TOKEN\"]\n";
@@ -365,7 +373,7 @@ impl Place {
         path.push(parts::search_path());
         shell.arg("-c").arg(format!("exec env {line}")).env("PATH", path).stderr(Stdio::piped());
         // A folder of this document's own, and ports that are free.
-        shell.env("KEYFERRY_DATA_DIR", self.folder.path().join("data"));
+        shell.env("KEYFERRY_DATA_DIR", self.bin.path().join("data"));
         if words(line) == ["up"] {
             shell
                 .env("KEYFERRY_CONTROL_LISTEN", "127.0.0.1:0")

@@ -7,8 +7,9 @@ use secrecy::SecretString;
 use crate::control_client::{ControlClient, Endpoint};
 use crate::environment;
 use crate::failure::Failure;
+use crate::service::Service;
 
-/// Without an address, the owner's socket of `keyferry up` is asked.
+/// Without an address, the keyferry of a data directory is asked through the owner's socket.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Which control service")]
 pub(crate) struct ControlOptions {
@@ -22,43 +23,64 @@ pub(crate) struct ControlOptions {
     /// The namespace [default: default] [env: KEYFERRY_CONTROL_NAMESPACE or IRON_CONTROL_NAMESPACE]
     #[arg(long, value_name = "NAME", global = true)]
     namespace: Option<String>,
-    /// The data directory of the `keyferry up` to ask, where no address is given [env: KEYFERRY_DATA_DIR]
+    /// The data directory of the keyferry to ask, where no address is given; one is started where none runs [env: KEYFERRY_DATA_DIR]
     #[arg(long, value_name = "DIR", global = true)]
     data_dir: Option<PathBuf>,
 }
 
 impl ControlOptions {
-    /// Where it is, before anybody is asked.
-    pub(crate) fn client(&self) -> Result<ControlClient, Failure> {
-        let namespace = self.namespace.clone().or_else(|| twin("CONTROL_NAMESPACE"));
-        let namespace = namespace.unwrap_or_else(|| "default".to_owned());
+    /// The service that is named, if one is.
+    fn named(&self) -> Result<Option<ControlClient>, Failure> {
         let named = match (&self.control_url, &self.data_dir) {
             (Some(url), _) => Some(url.clone()),
             (None, Some(_)) => None,
             (None, None) => twin("CONTROL_URL"),
         };
-        let (endpoint, key) = match named {
-            Some(url) => {
-                let endpoint: Endpoint = url.parse().map_err(Failure::config)?;
-                (endpoint, self.control_api_key.clone().or_else(|| twin("CONTROL_API_KEY").map(Into::into)))
-            }
-            // A key from the environment is for another service than this one, which needs none.
-            None => (Endpoint::socket(self.socket()?), self.control_api_key.clone()),
-        };
-        ControlClient::new(endpoint, key.as_ref(), namespace).map_err(Failure::config)
+        let Some(url) = named else { return Ok(None) };
+        let endpoint: Endpoint = url.parse().map_err(Failure::config)?;
+        let key = self.control_api_key.clone().or_else(|| twin("CONTROL_API_KEY").map(Into::into));
+        self.client(endpoint, key.as_ref()).map(Some)
     }
 
-    /// Runs `ask` with a connection to be made.
+    fn client(&self, endpoint: Endpoint, key: Option<&SecretString>) -> Result<ControlClient, Failure> {
+        ControlClient::new(endpoint, key, namespace(self.namespace.clone())).map_err(Failure::config)
+    }
+
+    /// Runs `ask` with a connection to be made: to the service that is named, or to the keyferry of the data directory, which is started
+    /// for as long where it does not run.
     pub(crate) fn ask(
         &self,
         ask: impl AsyncFnOnce(&ControlClient) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let client = self.client()?;
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::fatal(format!("the runtime cannot be started: {error}")))?
-            .block_on(ask(&client))
+        block_on(async {
+            if let Some(client) = self.named()? {
+                return ask(&client).await;
+            }
+            let service = Service::of(&self.data_dir()?, &namespace(self.namespace.clone()), "verb").await?;
+            match &self.control_api_key {
+                // The owner may ask as somebody else.
+                Some(key) => {
+                    let endpoint = service.client().endpoint().clone();
+                    ask(&self.client(endpoint, Some(key))?).await
+                }
+                None => ask(service.client()).await,
+            }
+        })
+    }
+
+    /// The same, and nothing is started.
+    pub(crate) fn ask_what_runs(
+        &self,
+        ask: impl AsyncFnOnce(&ControlClient) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        block_on(async {
+            let client = match self.named()? {
+                Some(client) => client,
+                // A key from the environment is for another service than this one, which needs none.
+                None => self.client(Endpoint::socket(self.socket()?), self.control_api_key.as_ref())?,
+            };
+            ask(&client).await
+        })
     }
 
     /// The data directory, whether or not anybody uses it.
@@ -77,6 +99,19 @@ impl ControlOptions {
              hint: start `keyferry up`, or set KEYFERRY_CONTROL_URL and KEYFERRY_CONTROL_API_KEY"
         )))
     }
+}
+
+fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::fatal(format!("the runtime cannot be started: {error}")))?
+        .block_on(work)
+}
+
+/// The namespace that counts.
+pub(super) fn namespace(named: Option<String>) -> String {
+    named.or_else(|| twin("CONTROL_NAMESPACE")).unwrap_or_else(|| "default".to_owned())
 }
 
 /// Where `keyferry up` keeps what it makes.

@@ -18,6 +18,7 @@ mod policy;
 mod principal;
 mod proxies;
 mod proxy;
+mod run;
 mod sandbox;
 mod sandbox_init;
 mod schema;
@@ -28,12 +29,15 @@ mod status;
 mod target;
 mod up;
 
+use std::process::ExitCode;
+
 use crate::failure::Failure;
 pub(crate) use control::serve_failure;
 pub(crate) use proxy::start_failure;
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
+    Run(run::Run),
     Up(up::Up),
     Proxy(proxy::Proxy),
     Control(control::Control),
@@ -67,8 +71,9 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    pub(crate) fn run(self) -> Result<(), Failure> {
-        match self {
+    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        let done = match self {
+            Self::Run(run) => return run.run(),
             Self::Up(up) => up.run(),
             Self::Proxy(proxy) => proxy.run(),
             Self::Control(control) => control.run(),
@@ -94,6 +99,7 @@ impl Command {
             Self::Schema(schema) => schema.run(),
             Self::Completions(completions) => completions.run(),
             Self::Man(man) => man.run(),
-        }
+        };
+        done.map(|()| ExitCode::SUCCESS)
     }
 }

@@ -128,6 +128,7 @@ pub(crate) fn start_failure(error: StartError) -> Failure {
         | StartError::Control { .. }
         | StartError::Audit(_)
         | StartError::Otlp(_)
+        | StartError::Sockets(_)
         | StartError::Listen { .. } => Failure::fatal(error),
     }
 }

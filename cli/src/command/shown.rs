@@ -1,5 +1,7 @@
 //! What the everyday verbs print: tables for people, JSON for programs.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -61,9 +63,12 @@ pub(super) fn cell(value: Option<&str>) -> String {
 
 /// When something ends: in a while from now.
 pub(super) fn end_in(text: &str) -> Result<Timestamp, String> {
+    Timestamp::now().checked_add(duration(text)?).map_err(|_| "it is too far away".to_owned())
+}
+
+/// A while, such as 8h.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let duration: SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
-    if !duration.is_positive() {
-        return Err("it must be more than nothing".to_owned());
-    }
-    Timestamp::now().checked_add(duration).map_err(|_| "it is too far away".to_owned())
+    let duration = Duration::try_from(duration).ok().filter(|duration| !duration.is_zero());
+    duration.ok_or_else(|| "it must be more than nothing".to_owned())
 }

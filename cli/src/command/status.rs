@@ -25,7 +25,7 @@ pub(crate) struct Status {
 
 impl Status {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        self.control.ask(async |client| self.tell(client).await)
+        self.control.ask_what_runs(async |client| self.tell(client).await)
     }
 
     async fn tell(&self, client: &ControlClient) -> Result<(), Failure> {

@@ -40,7 +40,8 @@ pub(crate) struct Up {
     /// Where the proxy listens [default: that of the configuration, or 127.0.0.1:3128]
     #[arg(long, value_name = "ADDRESS", value_parser = listener)]
     proxy: Option<String>,
-    /// The proxy's own settings: listeners, limits, roots, ranges; everything but the policy
+    /// The proxy's own settings: listeners, limits, roots, ranges; everything but the policy [default: proxy.yaml in the folder, if
+    /// it is there]
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The namespaces whose sandboxes the proxy serves
@@ -49,19 +50,29 @@ pub(crate) struct Up {
     /// Print one line of JSON once everything is ready
     #[arg(long)]
     json: bool,
+    /// Serve nobody but the owner, for as long as a command needs it; `keyferry run` and the verbs start it so
+    #[arg(long, hide = true)]
+    while_used: bool,
 }
 
 impl Up {
     pub(crate) fn run(self) -> Result<(), Failure> {
+        if self.while_used {
+            // What ends the command that started it is not meant for it. It fails where nobody else's session is to be left.
+            let _ = rustix::process::setsid();
+        }
+        // Where nobody is told where they are, ports of their own collide with nobody's.
+        let unseen = self.while_used.then(|| "127.0.0.1:0".to_owned());
         let wanted = Wanted {
             data_dir: data_dir(self.data_dir)?,
-            control: self.control,
-            proxy: self.proxy,
+            control: (!self.while_used).then_some(self.control),
+            proxy: self.proxy.or(unseen),
             config: self.config,
             namespaces: self.namespaces,
             api_key: environment::variable("KEYFERRY_BOOTSTRAP_API_KEY")
                 .filter(|key| !key.is_empty())
                 .map(Into::into),
+            while_used: self.while_used,
         };
         let _log = Log::to_stderr(LogLevel::Info);
         raise_descriptor_limit();
@@ -72,8 +83,11 @@ impl Up {
             .block_on(async {
                 let shutdown = Shutdown::listen()?;
                 let up = up::Up::start(wanted).await?;
-                let print = if self.json { print_json } else { print_text };
-                print(&up)?;
+                match (self.while_used, self.json) {
+                    (true, _) => {}
+                    (false, true) => print_json(&up)?,
+                    (false, false) => print_text(&up)?,
+                }
                 up.run_until(shutdown.requested()).await;
                 Ok(())
             })
@@ -91,7 +105,7 @@ fn print_json(up: &up::Up) -> Result<(), Failure> {
 }
 
 fn print_text(up: &up::Up) -> Result<(), Failure> {
-    terminal::data(format!("control  {}", up.control_url))?;
+    terminal::data(format!("control  {}", up.control_url.as_deref().unwrap_or_default()))?;
     terminal::data(format!("data     {}", up.data_dir.display()))?;
     terminal::data(format!("export HTTPS_PROXY={}", up.proxy_url.expose_secret()))?;
     terminal::data(format!("export SSL_CERT_FILE={}", quoted(&up.ca_bundle.to_string_lossy())))

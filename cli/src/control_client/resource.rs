@@ -108,12 +108,22 @@ impl ControlClient {
 
     /// The principal, or a failure that names it.
     pub(crate) async fn principal(&self, name: &str) -> Result<Resource, Failure> {
-        self.find_principal(name).await?.ok_or_else(|| {
-            Failure::fatal(format!(
-                "there is no principal {name:?} in namespace {:?}\nhint: `keyferry principal add NAME` makes one",
-                self.namespace()
-            ))
-        })
+        if let Some(found) = self.find_principal(name).await? {
+            return Ok(found);
+        }
+        let all = self.list_named("principals", &[]).await?;
+        let near = all.iter().filter_map(|one| one.text("foreign_id")).find(|known| {
+            // Two letters of a name may be other ones, and no more than a third of a short one.
+            strsim::damerau_levenshtein(known, name) <= (name.chars().count() / 3).min(2)
+        });
+        let hint = match near {
+            Some(near) => format!("did you mean {near:?}? `keyferry principal list` shows all of them"),
+            None => "`keyferry principal add NAME` makes one".to_owned(),
+        };
+        let namespace = self.namespace();
+        Err(Failure::fatal(format!(
+            "there is no principal {name:?} in namespace {namespace:?}\nhint: {hint}"
+        )))
     }
 
     pub(crate) async fn role(&self, name: &str) -> Result<Resource, Failure> {

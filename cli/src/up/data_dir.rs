@@ -1,7 +1,7 @@
 //! The folder in which `keyferry up` keeps everything: database, keys, authority, sockets.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,11 @@ pub(super) struct DataDir {
     path: PathBuf,
     _lock: File,
 }
+
+/// A file that is there once everything else is.
+pub(crate) const READY: &str = "ready";
+/// What is said of a directory that another process has.
+pub(crate) const IN_USE: &str = "is in use by another `keyferry up`";
 
 impl DataDir {
     /// Makes it where it is not there, and takes it for this process alone.
@@ -37,7 +42,7 @@ impl DataDir {
                 let mut holder = String::new();
                 let _ = lock.read_to_string(&mut holder);
                 return Err(Failure::fatal(format!(
-                    "{} is in use by another `keyferry up` (process {})\n\
+                    "{} {IN_USE} (process {})\n\
                      hint: use that one, end it, or give this one another --data-dir",
                     path.display(),
                     holder.trim()
@@ -47,6 +52,10 @@ impl DataDir {
         }
         let pid = format!("{}\n", std::process::id());
         lock.set_len(0).and_then(|()| lock.write_all(pid.as_bytes())).map_err(failed)?;
+        match fs::remove_file(path.join(READY)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            removed => removed.map_err(failed)?,
+        }
         Ok(Self { path, _lock: lock })
     }
 
@@ -106,7 +115,7 @@ impl DataDir {
         let path = self.file(name);
         match fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Failure::fatal(format!("{}: cannot be read: {error}", path.display()))),
         }
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use keyferry_config::document::{Document, Loaded, Options, parse};
 use keyferry_proxy::Configuration;
+use serde_json::json;
 
 use super::data_dir::DataDir;
 use crate::environment;
@@ -16,16 +17,28 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:3128";
 #[derive(Debug)]
 pub(super) struct OwnSettings {
     file: Option<PathBuf>,
+    /// What counts without a file.
+    without: String,
     listen: Option<String>,
     ca_cert: String,
     ca_key: String,
 }
 
 impl OwnSettings {
-    pub(super) fn new(file: Option<PathBuf>, listen: Option<String>, data: &DataDir) -> Self {
+    /// Without a file it is `proxy.yaml` of the data directory, where there is one. `unseen`: nobody reads what this process writes.
+    pub(super) fn new(file: Option<PathBuf>, listen: Option<String>, unseen: bool, data: &DataDir) -> Self {
         let (cert, key) = data.authority();
         let text = |path: PathBuf| path.to_string_lossy().into_owned();
-        Self { file, listen, ca_cert: text(cert), ca_key: text(key) }
+        let file = file.or_else(|| Some(data.file("proxy.yaml")).filter(|file| file.exists()));
+        let without = match unseen {
+            false => "proxy: {}\n".to_owned(),
+            // A text in JSON is one in YAML.
+            true => {
+                let path = json!(text(data.file("audit.jsonl")));
+                format!("audit: {{ sink: file, path: {path}, rotate: {{ max_bytes: 67108864, keep: 3 }} }}\n")
+            }
+        };
+        Self { file, without, listen, ca_cert: text(cert), ca_key: text(key) }
     }
 
     /// What `up` sets wins over the file, as variables do; the rest of the environment counts as it does for `keyferry proxy`.
@@ -34,7 +47,7 @@ impl OwnSettings {
         let text = match &self.file {
             Some(path) => fs::read_to_string(path)
                 .map_err(|error| format!("{}: cannot be read: {error}", path.display()))?,
-            None => "proxy: {}\n".to_owned(),
+            None => self.without.clone(),
         };
         let variable = |name: &str| match name {
             LISTEN if listen.is_some() => listen.map(str::to_owned),

@@ -219,7 +219,7 @@ fn which_service_is_asked_is_said_by_flag_variable_or_data_directory() {
     assert_eq!(asks(control.place(), &[]).stdout, "[]\n");
 
     let home = Place::new().variable("HOME", "/nowhere");
-    let nobody = asks(&home, &[]);
+    let nobody = home.run(&["status"]);
     assert_eq!(nobody.exit_code, 2);
     assert!(nobody.stderr.contains("none is at /nowhere/.local/share/keyferry/control.sock"), "{nobody:?}");
     let wrong = asks(&home, &["--control-url", &url, "--control-api-key", "iak_wrong"]);

@@ -153,7 +153,7 @@ fn request(audit: &Audit<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(br#","upstream_addr":"#);
     or_null(*upstream_addr, out, address);
     out.extend_from_slice(br#","remote_addr":"#);
-    address(*remote_addr, out);
+    or_null(*remote_addr, out, address);
     out.extend_from_slice(br#","client_protocol":"#);
     or_null(client_protocol.as_deref(), out, string);
     out.extend_from_slice(br#","upstream_protocol":"#);

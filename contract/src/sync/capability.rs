@@ -19,6 +19,8 @@ pub enum Capability {
     Expiry,
     /// Many principals in one proxy, told apart by their sandboxes.
     Sandboxes,
+    /// A socket of its own for each sandbox that has no token.
+    SandboxSockets,
     /// One that this version does not know, from a newer proxy.
     #[serde(other)]
     Unknown,
@@ -26,13 +28,14 @@ pub enum Capability {
 
 impl Capability {
     /// Everything that this version can ask for.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::DenyRules,
         Self::Ports,
         Self::Schemes,
         Self::ForeignCredentials,
         Self::Expiry,
         Self::Sandboxes,
+        Self::SandboxSockets,
     ];
 
     /// Its name in requests.
@@ -44,6 +47,7 @@ impl Capability {
             Self::ForeignCredentials => "foreign_credentials",
             Self::Expiry => "expiry",
             Self::Sandboxes => "sandboxes",
+            Self::SandboxSockets => "sandbox_sockets",
             Self::Unknown => "unknown",
         }
     }

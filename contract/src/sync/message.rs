@@ -1,5 +1,7 @@
 //! `GET /api/v1/proxy/stream`: what is pushed to a proxy as it changes.
 
+use std::path::{Path, PathBuf};
+
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -124,6 +126,15 @@ pub struct Applied {
     /// Where sandboxes reach the proxy, `host:port`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// In which directory of its machine the proxy makes the sockets of sandboxes, see [`sandbox_socket`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox_sockets: Option<String>,
+}
+
+/// Where the socket of a sandbox is. It has a directory of its own: that is what a sandbox has mounted, so that a socket which a proxy
+/// makes anew is the one that is seen inside.
+pub fn sandbox_socket(directory: &Path, id: &str) -> PathBuf {
+    directory.join(id).join("proxy.sock")
 }
 
 impl Message {

@@ -13,7 +13,7 @@ mod tree;
 
 pub use capability::Capability;
 pub use generation::{Generation, GenerationError};
-pub use message::{Applied, Message, PolicyOf, Reach, SandboxIdentity, Serves, Transport};
+pub use message::{Applied, Message, PolicyOf, Reach, SandboxIdentity, Serves, Transport, sandbox_socket};
 pub use policy::Policy;
 pub use poll::{Payload, Request, Response, Status};
 pub use tree::{REDACTED, Tree};

@@ -500,7 +500,7 @@ fn plain_schemas() -> Vec<(&'static str, Value)> {
                     "id": text(), "name": text(), "namespace": text(), "principal_id": text(), "requester_principal_id": nullable(),
                     "status": { "type": "string", "enum": ["live", "expired"] }, "expires_at": nullable_time(),
                     "source_cidrs": { "type": "array", "items": text() }, "transport": { "type": "string", "enum": ["token", "unix"] },
-                    "token": text(), "proxy_url": nullable(), "pending": { "type": "boolean" }, "created_at": time(), "updated_at": time(),
+                    "token": text(), "proxy_url": nullable(), "socket": nullable(), "pending": { "type": "boolean" }, "created_at": time(), "updated_at": time(),
                 }),
             ),
         ),

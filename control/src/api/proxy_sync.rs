@@ -97,21 +97,26 @@ pub(crate) async fn applied(call: Call) -> Result<Answer, ApiError> {
     let number = i64::try_from(applied.generation.number)
         .map_err(|_| ApiError::Malformed("the generation is no number of ours"))?;
     let plain = |text: &str| text.len() <= 255 && !text.contains(char::is_control);
-    let texts =
-        [Some(applied.generation.epoch.as_str()), applied.config_hash.as_deref(), applied.address.as_deref()];
+    let texts = [
+        Some(applied.generation.epoch.as_str()),
+        applied.config_hash.as_deref(),
+        applied.address.as_deref(),
+        applied.sandbox_sockets.as_deref(),
+    ];
     if !texts.into_iter().flatten().all(plain) {
         return Err(ApiError::Malformed("the body is no report"));
     }
     let update =
         sql("UPDATE control_proxies SET applied_epoch = $2, applied_number = $3, applied_hash = $4, \
-         address = COALESCE(address, $5), seen_at = $6 WHERE row = $1");
+         address = COALESCE(address, $5), seen_at = $6, sandbox_sockets = $7 WHERE row = $1");
     let statement = update
         .bind(call.caller.proxy()?)
         .bind(applied.generation.epoch)
         .bind(number)
         .bind(applied.config_hash)
         .bind(applied.address)
-        .bind(micros((call.app.clock)()));
+        .bind(micros((call.app.clock)()))
+        .bind(applied.sandbox_sockets);
     call.app.store.execute(statement).await?;
     Ok(Answer::Nothing)
 }
@@ -131,8 +136,9 @@ async fn note(
 ) -> Result<(), ApiError> {
     let now = micros((call.app.clock)());
     let known: Vec<Capability> = column_json(proxy, "missing")?;
+    let could: BTreeSet<Capability> = column_json(proxy, "capabilities")?;
     let seen: Option<i64> = proxy.get("seen_at")?;
-    if known == missing && seen.is_some_and(|seen| now - seen < 60_000_000) {
+    if known == missing && could == *capabilities && seen.is_some_and(|seen| now - seen < 60_000_000) {
         return Ok(());
     }
     let update =

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use keyferry_contract::sync::Transport;
+use keyferry_contract::sync::{Capability, Transport, sandbox_socket};
 use keyferry_store::{Reader, Row, StoreError, sql};
 use serde_json::{Value, json};
 
@@ -43,6 +43,9 @@ impl SandboxWrite {
             attributes.details.add("source_cidrs", "at most 100 ranges");
         }
         let transport = attributes.typed("transport", "must be token or unix").value().unwrap_or_default();
+        if transport == Transport::Unix && !source_cidrs.is_empty() {
+            attributes.details.add("source_cidrs", "whoever comes through a socket has no address");
+        }
         attributes.finish(|| Self { name, principal, requester, expires_at, source_cidrs, transport })
     }
 }
@@ -98,6 +101,13 @@ pub(crate) async fn create(call: Call) -> Result<Answer, ApiError> {
         }
         None => None,
     };
+    if given.transport == Transport::Unix && !Serving::of(&call, &holder.namespace).await?.makes_sockets {
+        let why = format!(
+            "no proxy that serves the namespace {:?} makes sockets for sandboxes: start one with --sandbox-sockets, or keyferry up",
+            holder.namespace
+        );
+        return Err(Details::one("transport", why).into());
+    }
     let row = write.new_row().await?;
     let insert = sql(
         "INSERT INTO control_sandboxes (row, name, principal, requester, token_hash, expires_at, source_cidrs, \
@@ -169,55 +179,71 @@ async fn ready(
     token: &Token,
 ) -> Result<Value, ApiError> {
     let until = tokio::time::Instant::now() + PATIENCE;
-    let (pending, address) = loop {
-        let (waiting, address) = serving(call, namespace, number).await?;
-        match waiting {
-            // Nobody is there to wait for.
-            None => break (true, address),
-            Some(0) => break (false, address),
-            Some(_) if tokio::time::Instant::now() >= until => break (true, address),
-            Some(_) => tokio::time::sleep(BETWEEN_LOOKS).await,
+    let (pending, serving) = loop {
+        let serving = Serving::of(call, namespace).await?;
+        let behind = |applied: &Option<u64>| applied.is_none_or(|applied| applied < number);
+        // Where nobody is connected there is nobody to wait for.
+        let pending = serving.applied.is_empty() || serving.applied.iter().any(behind);
+        if !pending || serving.applied.is_empty() || tokio::time::Instant::now() >= until {
+            break (pending, serving);
         }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
     };
     data["pending"] = json!(pending);
+    let id = data["id"].as_str().unwrap_or_default();
     if data["transport"] == json!("token") {
+        let url = serving.address.or_else(|| call.app.settings.proxy_address.clone());
+        let url = url.map(|address| format!("http://{id}:{}@{address}", token.expose()));
         data["token"] = json!(token.expose());
-        let id = data["id"].as_str().unwrap_or_default();
-        let url = address.or_else(|| call.app.settings.proxy_address.clone());
-        data["proxy_url"] = json!(url.map(|address| format!("http://{id}:{}@{address}", token.expose())));
+        data["proxy_url"] = json!(url);
+    } else {
+        let socket = serving.sockets.map(|directory| sandbox_socket(directory.as_ref(), id));
+        data["socket"] = json!(socket);
     }
     Ok(data)
 }
 
-/// How many of the connected proxies of a namespace have not applied a state; `None` where none is connected. And where the first is.
-async fn serving(
-    call: &Call,
-    namespace: &str,
-    number: u64,
-) -> Result<(Option<usize>, Option<String>), ApiError> {
-    let select = sql(
-        "SELECT namespaces, address, applied_number, applied_epoch, (SELECT epoch FROM control_state WHERE id = 1) AS epoch, \
-         connected_until FROM control_proxies WHERE kind = 'shared' ORDER BY row",
-    );
-    let now = micros((call.app.clock)());
-    let (mut connected, mut waiting, mut address) = (0_usize, 0_usize, None);
-    for row in call.app.store.fetch_all(select).await? {
-        let namespaces: Vec<String> = column_json(&row, "namespaces")?;
-        if !namespaces.iter().any(|known| known == namespace) {
-            continue;
-        }
-        let here: Option<String> = row.get("address")?;
-        address = address.or(here);
-        if row.get::<Option<i64>>("connected_until")?.is_some_and(|until| until > now) {
-            connected += 1;
-            let same_epoch = row.get::<Option<String>>("applied_epoch")? == Some(row.get::<String>("epoch")?);
-            let applied = row.get::<Option<i64>>("applied_number")?.and_then(|n| u64::try_from(n).ok());
-            if !same_epoch || applied.is_none_or(|applied| applied < number) {
-                waiting += 1;
+/// The shared proxies of a namespace.
+#[derive(Default)]
+struct Serving {
+    /// What each that is connected has applied, if it was of this epoch.
+    applied: Vec<Option<u64>>,
+    /// Where the first that says so is reached.
+    address: Option<String>,
+    makes_sockets: bool,
+    /// Where the first that makes sockets, and is connected, does so.
+    sockets: Option<String>,
+}
+
+impl Serving {
+    async fn of(call: &Call, namespace: &str) -> Result<Self, ApiError> {
+        let select =
+            sql("SELECT namespaces, address, capabilities, sandbox_sockets, applied_number, applied_epoch, \
+             (SELECT epoch FROM control_state WHERE id = 1) AS epoch, connected_until \
+             FROM control_proxies WHERE kind = 'shared' ORDER BY row");
+        let now = micros((call.app.clock)());
+        let mut serving = Self::default();
+        for row in call.app.store.fetch_all(select).await? {
+            let namespaces: Vec<String> = column_json(&row, "namespaces")?;
+            if !namespaces.iter().any(|known| known == namespace) {
+                continue;
             }
+            let capabilities: Vec<Capability> = column_json(&row, "capabilities")?;
+            let makes_sockets = capabilities.contains(&Capability::SandboxSockets);
+            serving.makes_sockets |= makes_sockets;
+            serving.address = serving.address.or(row.get("address")?);
+            if row.get::<Option<i64>>("connected_until")?.is_none_or(|until| until <= now) {
+                continue;
+            }
+            if makes_sockets {
+                serving.sockets = serving.sockets.or(row.get("sandbox_sockets")?);
+            }
+            let same_epoch = row.get::<Option<String>>("applied_epoch")? == Some(row.get::<String>("epoch")?);
+            let applied = row.get::<Option<i64>>("applied_number")?.filter(|_| same_epoch);
+            serving.applied.push(applied.and_then(|number| u64::try_from(number).ok()));
         }
+        Ok(serving)
     }
-    Ok(((connected > 0).then_some(waiting), address))
 }
 
 async fn by_row(on: &mut impl Reader, row: i64) -> Result<Option<Row>, StoreError> {

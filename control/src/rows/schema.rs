@@ -9,9 +9,14 @@ pub(crate) const SECRET_VALUE: SealedColumn =
 /// What this service keeps.
 pub const SCHEMA: Schema = Schema {
     name: "control",
-    migrations: &[Migration { name: "everything of the first release", sql: Sql::Both(FIRST) }],
+    migrations: &[
+        Migration { name: "everything of the first release", sql: Sql::Both(FIRST) },
+        Migration { name: "where proxies make the sockets of sandboxes", sql: Sql::Both(SANDBOX_SOCKETS) },
+    ],
     sealed: &[SECRET_VALUE],
 };
+
+const SANDBOX_SOCKETS: &str = "ALTER TABLE control_proxies ADD COLUMN sandbox_sockets TEXT;";
 
 const FIRST: &str = "
 CREATE TABLE control_state (

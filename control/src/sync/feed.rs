@@ -238,6 +238,11 @@ impl Feed {
             let number: i64 = row.get("row")?;
             let (subject, identity) = identity(&row)?;
             gone.remove(&number);
+            // What a proxy cannot serve is not told to it.
+            let sockets = self.capabilities.contains(&Capability::SandboxSockets);
+            if identity.transport == Transport::Unix && !sockets {
+                continue;
+            }
             subjects.insert(identity.policy.clone(), subject);
             if self.told.sandboxes.get(&number) != Some(&identity) {
                 self.told.sandboxes.insert(number, identity.clone());

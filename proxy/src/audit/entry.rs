@@ -49,7 +49,8 @@ pub(crate) struct Entry {
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) upstream: Option<(SocketAddr, Protocol)>,
-    pub(crate) remote: SocketAddr,
+    /// None where a sandbox came through a socket of its own.
+    pub(crate) remote: Option<SocketAddr>,
     pub(crate) client_protocol: Option<Protocol>,
     pub(crate) tunnel: Option<Arc<str>>,
     pub(crate) secrets: SmallVec<[SecretTrace; 1]>,

@@ -42,7 +42,7 @@ fn entry(number: u64) -> Entry {
         bytes_in: number,
         bytes_out: 0,
         upstream: None,
-        remote: (Ipv4Addr::LOCALHOST, 1).into(),
+        remote: Some((Ipv4Addr::LOCALHOST, 1).into()),
         client_protocol: None,
         tunnel: None,
         secrets: SmallVec::new(),

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use keyferry_config::policy::{Reason, Refusal};
 
+use crate::identity::Peer;
+
 /// All connections: each may need two descriptors, and 20,000 are a common limit.
 const MAX_CONNECTIONS: usize = 8_192;
 /// Those of one address. Sandboxes behind one address share it.
@@ -13,14 +15,30 @@ const MAX_PER_CLIENT: usize = 6_144;
 /// Connections beyond the limits that are told so; more are closed without a word.
 const MAX_REFUSALS: usize = 256;
 
-/// Counts the connections of the tunnel listeners.
+/// Whose connections are counted together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Client {
+    Address(IpAddr),
+    Sandbox(Arc<str>),
+}
+
+impl From<&Peer> for Client {
+    fn from(peer: &Peer) -> Self {
+        match peer {
+            Peer::At(address) => Self::Address(address.ip()),
+            Peer::Sandbox(sandbox) => Self::Sandbox(Arc::clone(&sandbox.id)),
+        }
+    }
+}
+
+/// Counts the connections of the tunnel listeners, and of the sockets of sandboxes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Admission(Arc<Mutex<Counts>>);
 
 #[derive(Debug, Default)]
 struct Counts {
     all: usize,
-    by_client: HashMap<IpAddr, usize>,
+    by_client: HashMap<Client, usize>,
     refusals: usize,
 }
 
@@ -29,7 +47,7 @@ struct Counts {
 pub(crate) struct Admitted {
     admission: Admission,
     /// The client, if it was let in.
-    client: Option<IpAddr>,
+    client: Option<Client>,
 }
 
 /// What becomes of a connection.
@@ -43,19 +61,23 @@ pub(crate) enum Entry {
 }
 
 impl Admission {
-    pub(crate) fn enter(&self, client: IpAddr) -> Entry {
+    pub(crate) fn enter(&self, client: Client) -> Entry {
         let mut counts = self.counts();
         let of_client = counts.by_client.get(&client).copied().unwrap_or(0);
         if counts.all < MAX_CONNECTIONS && of_client < MAX_PER_CLIENT {
             counts.all += 1;
-            counts.by_client.insert(client, of_client + 1);
+            counts.by_client.insert(client.clone(), of_client + 1);
             return Entry::Admitted(Admitted { admission: self.clone(), client: Some(client) });
         }
         if counts.refusals >= MAX_REFUSALS {
             return Entry::Dropped;
         }
         counts.refusals += 1;
-        let whose = if of_client < MAX_PER_CLIENT { "" } else { " from this address" };
+        let whose = match client {
+            _ if of_client < MAX_PER_CLIENT => "",
+            Client::Address(_) => " from this address",
+            Client::Sandbox(_) => " of this sandbox",
+        };
         let refusal = Refusal::new(Reason::Overloaded, format!("there are too many connections{whose}"));
         Entry::Refused(Admitted { admission: self.clone(), client: None }, refusal)
     }
@@ -72,8 +94,8 @@ impl Admission {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        let mut counts = self.admission.counts();
-        let Some(client) = self.client else {
+        let mut counts = self.admission.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(client) = self.client.take() else {
             counts.refusals -= 1;
             return;
         };
@@ -91,8 +113,12 @@ impl Drop for Admitted {
 mod tests {
     use super::*;
 
-    fn admitted(admission: &Admission, client: [u8; 4], count: usize) -> Vec<Admitted> {
-        let enter = |_| match admission.enter(client.into()) {
+    fn at(client: [u8; 4]) -> Client {
+        Client::Address(client.into())
+    }
+
+    fn admitted(admission: &Admission, client: Client, count: usize) -> Vec<Admitted> {
+        let enter = |_| match admission.enter(client.clone()) {
             Entry::Admitted(admitted) => Some(admitted),
             Entry::Refused(..) | Entry::Dropped => None,
         };
@@ -102,19 +128,19 @@ mod tests {
     #[test]
     fn t78_one_client_leaves_room_for_others_and_all_of_them_for_the_process() {
         let admission = Admission::default();
-        let greedy = admitted(&admission, [10, 0, 0, 1], usize::MAX);
+        let greedy = admitted(&admission, at([10, 0, 0, 1]), usize::MAX);
         assert_eq!(greedy.len(), MAX_PER_CLIENT);
-        let others = admitted(&admission, [10, 0, 0, 2], usize::MAX);
+        let others = admitted(&admission, Client::Sandbox("sbx_1".into()), usize::MAX);
         assert_eq!(others.len(), MAX_CONNECTIONS - MAX_PER_CLIENT);
 
-        let told: Vec<_> = (0..MAX_REFUSALS).map(|_| admission.enter([10, 0, 0, 3].into())).collect();
+        let told: Vec<_> = (0..MAX_REFUSALS).map(|_| admission.enter(at([10, 0, 0, 3]))).collect();
         assert!(told.iter().all(
             |entry| matches!(entry, Entry::Refused(_, refusal) if refusal.reason == Reason::Overloaded)
         ));
-        assert!(matches!(admission.enter([10, 0, 0, 3].into()), Entry::Dropped));
+        assert!(matches!(admission.enter(at([10, 0, 0, 3])), Entry::Dropped));
 
         drop((greedy, others, told));
-        assert_eq!(admitted(&admission, [10, 0, 0, 3], 10).len(), 10);
+        assert_eq!(admitted(&admission, at([10, 0, 0, 3]), 10).len(), 10);
         let counts = admission.counts();
         assert_eq!((counts.all, counts.by_client.len(), counts.refusals), (0, 0, 0));
     }

@@ -40,10 +40,11 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 pub(crate) type Arrival = Result<Request<Incoming>, Fault>;
 
 /// Serves HTTP/1.1 behind a guard, which may turn into a tunnel or a WebSocket. `expects_head`: the first head must come in time.
+/// Once `ending` completes, it ends as soon as it is idle.
 pub(crate) async fn serve_h1<IO, F>(
-    plane: &DataPlane,
     io: IO,
     expects_head: bool,
+    ending: impl Future<Output = ()>,
     serve: impl Fn(Arrival) -> F,
 ) -> Result<(), hyper::Error>
 where
@@ -79,7 +80,7 @@ where
     let mut connection = pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => ended,
-        () = plane.drain.begun() => {
+        () = ending => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

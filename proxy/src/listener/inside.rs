@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use keyferry_config::policy::{Destination, Reason, Refusal, Scheme};
 use rustls::HandshakeKind;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::prefixed::Prefixed;
 use super::progress::Progress;
@@ -36,15 +36,25 @@ pub(super) async fn run(tunnel: Box<Tunnel>, upgraded: Upgraded) {
 
 async fn unwrap(tunnel: Box<Tunnel>, upgraded: Upgraded) {
     // The raw connection is faster than the `Upgraded` around it.
-    match upgraded.downcast::<TokioIo<Wire<Progress<TcpStream>>>>() {
-        Ok(parts) => {
-            // The guard held back what came behind the CONNECT, so hyper's buffer is empty: not to be kept with the tunnel.
-            drop(parts.read_buf);
-            let (held, tcp) = parts.io.into_inner().into_inner();
-            Box::pin(inspect(tunnel, Prefixed::new(held.freeze(), tcp.into_inner()))).await;
-        }
+    let upgraded = match raw::<TcpStream>(upgraded) {
+        Ok(io) => return Box::pin(inspect(tunnel, io)).await,
+        Err(upgraded) => upgraded,
+    };
+    match raw::<UnixStream>(upgraded) {
+        Ok(io) => Box::pin(inspect(tunnel, io)).await,
         Err(upgraded) => Box::pin(inspect(tunnel, Prefixed::new(Bytes::new(), TokioIo::new(upgraded)))).await,
     }
+}
+
+/// The connection itself, if it is one of these.
+fn raw<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    upgraded: Upgraded,
+) -> Result<Prefixed<IO>, Upgraded> {
+    let parts = upgraded.downcast::<TokioIo<Wire<Progress<IO>>>>()?;
+    // The guard held back what came behind the CONNECT, so hyper's buffer is empty: not to be kept with the tunnel.
+    drop(parts.read_buf);
+    let (held, io) = parts.io.into_inner().into_inner();
+    Ok(Prefixed::new(held.freeze(), io.into_inner()))
 }
 
 async fn inspect<IO>(tunnel: Box<Tunnel>, io: Prefixed<IO>)
@@ -139,7 +149,7 @@ where
     let ended = if is_h2 {
         Box::pin(serve_h2(&plane, io, serve)).await
     } else {
-        Box::pin(serve_h1(&plane, io, false, serve)).await
+        Box::pin(serve_h1(io, false, plane.drain.begun(), serve)).await
     };
     if let Err(error) = ended {
         tracing::debug!(%error, target = &*inside.0.target, "a tunnel ended with an error");

@@ -1,6 +1,5 @@
 //! The tunnel listener: CONNECT, and absolute-form HTTP, on one port.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use keyferry_config::policy::{Host, Reason, Refusal, RuleName, TunnelVerdict};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use super::admission::{Admitted, Entry};
@@ -21,14 +20,14 @@ use crate::data_plane::DataPlane;
 use crate::exchange::exchange;
 use crate::guard::Fault;
 use crate::guard::request::{absolute_form, connect_target};
-use crate::identity::{Caller, Stranger};
+use crate::identity::{Caller, Peer, Stranger};
 use crate::principal::Principal;
 use crate::refusal;
 use crate::session::{Route, Session, Tunnel};
 use crate::trace::Context;
 
 /// How long accepting pauses when the process is out of descriptors.
-const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
+pub(super) const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 
 /// Accepts connections until the listener is closed or draining begins.
 pub(crate) async fn accept(plane: Arc<DataPlane>, bound: Bound, closed: CancellationToken) {
@@ -42,18 +41,7 @@ pub(crate) async fn accept(plane: Arc<DataPlane>, bound: Bound, closed: Cancella
             Ok((tcp, remote)) => {
                 // Without it the last bytes of each response wait for an acknowledgement.
                 let _ = tcp.set_nodelay(true);
-                let connections = &plane.telemetry.metrics.connections;
-                match plane.admission.enter(remote.ip()) {
-                    Entry::Admitted(admitted) => {
-                        connections.accepted.inc();
-                        plane.drain.spawn(serve(Arc::clone(&plane), tcp, remote, Arc::new(admitted)));
-                    }
-                    Entry::Refused(admitted, refusal) => {
-                        connections.refused.inc();
-                        plane.drain.spawn(turn_away(Arc::clone(&plane), tcp, remote, admitted, refusal));
-                    }
-                    Entry::Dropped => connections.dropped.inc(),
-                }
+                admit(&plane, tcp, Peer::At(remote));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -63,33 +51,63 @@ pub(crate) async fn accept(plane: Arc<DataPlane>, bound: Bound, closed: Cancella
     }
 }
 
+/// Serves a connection, or says that it is one too many.
+pub(super) fn admit<IO>(plane: &Arc<DataPlane>, io: IO, peer: Peer)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connections = &plane.telemetry.metrics.connections;
+    match plane.admission.enter((&peer).into()) {
+        Entry::Admitted(admitted) => {
+            connections.accepted.inc();
+            plane.drain.spawn(serve(Arc::clone(plane), io, peer, Arc::new(admitted)));
+        }
+        Entry::Refused(admitted, refusal) => {
+            connections.refused.inc();
+            plane.drain.spawn(turn_away(Arc::clone(plane), io, peer, admitted, refusal));
+        }
+        Entry::Dropped => connections.dropped.inc(),
+    }
+}
+
 /// A tunnel keeps its connection's `admitted`.
-async fn serve(plane: Arc<DataPlane>, tcp: TcpStream, remote: SocketAddr, admitted: Arc<Admitted>) {
-    let result = serve_h1(&plane, tcp, true, |arrival| {
-        let session = Session::of_nobody(&plane, remote);
-        let admitted = Arc::clone(&admitted);
-        async {
+async fn serve<IO>(plane: Arc<DataPlane>, io: IO, peer: Peer, admitted: Arc<Admitted>)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let result = serve_h1(io, true, ending(&plane, &peer), |arrival| {
+        let session = Session::of(&plane, &peer);
+        let (peer, admitted) = (peer.clone(), Arc::clone(&admitted));
+        async move {
             match arrival {
-                Ok(request) => answer(session, request, admitted).await,
+                Ok(request) => answer(session, &peer, request, admitted).await,
                 Err(fault) => session.refuse_fault(fault, None, None),
             }
         }
     });
     if let Err(error) = result.await {
-        tracing::debug!(%error, %remote, "a connection to the tunnel listener ended with an error");
+        tracing::debug!(%error, ?peer, "a connection of a client ended with an error");
+    }
+}
+
+/// Completes when a connection should end: when the proxy does, or the sandbox whose it is.
+async fn ending(plane: &DataPlane, peer: &Peer) {
+    match peer {
+        Peer::At(_) => plane.drain.begun().await,
+        Peer::Sandbox(sandbox) => tokio::select! {
+            () = plane.drain.begun() => {}
+            () = sandbox.ended() => {}
+        },
     }
 }
 
 /// Answers what a connection asks for that is one too many.
-async fn turn_away(
-    plane: Arc<DataPlane>,
-    tcp: TcpStream,
-    remote: SocketAddr,
-    _counted: Admitted,
-    refusal: Refusal,
-) {
-    let answered = serve_h1(&plane, tcp, true, |arrival| {
-        let session = Session::of_nobody(&plane, remote);
+async fn turn_away<IO>(plane: Arc<DataPlane>, io: IO, peer: Peer, _counted: Admitted, refusal: Refusal)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let answered = serve_h1(io, true, ending(&plane, &peer), |arrival| {
+        let session = Session::of(&plane, &peer);
         let method = arrival.ok().map(|request| request.method().clone());
         let fault = Fault { refusal: refusal.clone(), method };
         async move {
@@ -105,10 +123,16 @@ async fn turn_away(
 /// One request to the proxy itself.
 async fn answer(
     mut session: Session,
+    peer: &Peer,
     request: Request<Incoming>,
     admitted: Arc<Admitted>,
 ) -> Response<ResponseBody> {
-    match session.plane.identity.of(request.headers(), session.remote.ip()) {
+    let caller = match peer {
+        Peer::At(remote) => session.plane.identity.of(request.headers(), remote.ip()),
+        // Whatever it shows beside, it is who it is.
+        Peer::Sandbox(sandbox) => sandbox.caller(),
+    };
+    match caller {
         Ok(Caller { principal, sandbox }) => (session.principal, session.sandbox) = (principal, sandbox),
         Err(Stranger { refusal, wait }) => {
             if !wait.is_zero() {

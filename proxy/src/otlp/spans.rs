@@ -135,12 +135,14 @@ fn attributes(entry: &Entry) -> Vec<KeyValue> {
     let mut attributes = vec![
         text("keyferry.request_id", entry.id.to_string()),
         text("keyferry.principal", &*entry.principal),
-        text("client.address", entry.remote.ip().to_string()),
-        number("client.port", entry.remote.port()),
         number("http.request.body.size", entry.bytes_in),
         number("http.response.body.size", entry.bytes_out),
         number("keyferry.generation", entry.generation),
     ];
+    if let Some(remote) = entry.remote {
+        attributes.push(text("client.address", remote.ip().to_string()));
+        attributes.push(number("client.port", remote.port()));
+    }
     let name = match method(entry) {
         "HTTP" => "_OTHER",
         known => known,

@@ -83,7 +83,9 @@ impl Client {
 
     /// Hears the stream to its end, which is always an error.
     async fn stream(&self, resume: bool) -> Result<(), SyncError> {
-        let names: Vec<&str> = Capability::ALL.iter().map(|capability| capability.name()).collect();
+        let sockets = self.standing.enforcer().sockets.is_some();
+        let can = |capability: &Capability| *capability != Capability::SandboxSockets || sockets;
+        let names: Vec<&str> = Capability::ALL.into_iter().filter(can).map(Capability::name).collect();
         let path = format!("/api/v1/proxy/stream?capabilities={}", names.join(","));
         let held = self.standing.enforcer().state.clone().filter(|_| resume);
         let held = held.map(|held| (HeaderName::from_static("last-event-id"), held.to_string()));
@@ -134,7 +136,9 @@ impl Client {
     /// Asks once, as iron-proxy does.
     async fn poll(&self) -> Result<(), SyncError> {
         let config_hash = self.standing.status().config_hash;
-        let one = |capability: &Capability| *capability != Capability::Sandboxes;
+        let one = |capability: &Capability| {
+            !matches!(capability, Capability::Sandboxes | Capability::SandboxSockets)
+        };
         let capabilities = Capability::ALL.into_iter().filter(one).collect();
         let body = serde_json::to_vec(&Request { config_hash: config_hash.clone(), capabilities });
         let body = body.map_err(malformed)?;

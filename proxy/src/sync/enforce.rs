@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use keyferry_config::document::AllowedPorts;
 use keyferry_config::policy::{Policy, Reason};
-use keyferry_contract::sync::{Generation, Message, PolicyOf, Reach, SandboxIdentity, Serves};
+use keyferry_contract::sync::{Generation, Message, PolicyOf, Reach, SandboxIdentity, Serves, Transport};
 use keyferry_source::{Delivered, SecretHandle, Sources};
 
 use super::compile::{Compiled, closed, compile};
 use crate::data_plane::{self, Base};
-use crate::identity::{Credentials, Identity, Sandbox, Who};
+use crate::identity::{Credentials, Identity, Sandbox, Sockets, Who};
 use crate::principal::{Ended, Principal};
 
 /// Holds the state that is in force, and gathers the next one.
@@ -31,6 +31,10 @@ pub(crate) struct Enforcer {
     next: Option<Next>,
     confirmed: Option<Instant>,
     pub(super) standing: Stand,
+    /// Where sandboxes without a token are served, if they are.
+    pub(super) sockets: Option<Sockets>,
+    /// Those whose socket could not be made, to be tried again.
+    without_socket: Vec<Arc<Sandbox>>,
 }
 
 /// What the proxy's own file says that concerns every principal.
@@ -117,6 +121,7 @@ impl Enforcer {
         sources: Arc<Sources>,
         file: FileSide,
         max_staleness: Duration,
+        sockets: Option<Sockets>,
     ) -> Self {
         Self {
             identity,
@@ -131,6 +136,8 @@ impl Enforcer {
             next: None,
             confirmed: None,
             standing: Stand::Waiting,
+            sockets,
+            without_socket: Vec::new(),
         }
     }
 
@@ -263,20 +270,47 @@ impl Enforcer {
                 ended.push(sandbox);
             }
         }
-        for sandbox in sandboxes {
+        for sandbox in &sandboxes {
             let Some(held) = self.policies.get_mut(&sandbox.told.policy) else { continue };
-            held.sandboxes.insert((*sandbox.id).into(), Arc::clone(&sandbox));
+            held.sandboxes.insert((*sandbox.id).into(), Arc::clone(sandbox));
             if let Some(end) = sandbox.told.not_after {
-                self.ends.insert((end, thing(&sandbox)));
+                self.ends.insert((end, thing(sandbox)));
             }
-            known.insert((*sandbox.id).into(), sandbox);
+            known.insert((*sandbox.id).into(), Arc::clone(sandbox));
         }
         drop(who);
 
         ended.iter().for_each(Sandbox::end);
+        // Only now: one that takes the place of another has its socket in the same place.
+        self.open_sockets(sandboxes);
+        if everything && let Some(sockets) = &self.sockets {
+            let of = |id: &str| self.policies.values().any(|held| held.sandboxes.contains_key(id));
+            sockets.remove_others(of);
+        }
         report(changed.iter().map(|principal| principal.judge_again()));
         self.sources.retain_used();
         Ok(())
+    }
+
+    /// Makes the sockets of those that prove who they are by one.
+    fn open_sockets(&mut self, sandboxes: Vec<Arc<Sandbox>>) {
+        let Some(sockets) = &self.sockets else { return };
+        for sandbox in sandboxes {
+            if sandbox.told.transport == Transport::Unix
+                && !sandbox.is_gone()
+                && let Err(error) = sockets.open(&sandbox)
+            {
+                tracing::error!(%error, sandbox = &*sandbox.id, "a sandbox has no socket for now");
+                self.without_socket.push(sandbox);
+            }
+        }
+    }
+
+    /// The end of the proxy: nothing listens any more. The directories stay for the next start, because sandboxes that go on have them
+    /// mounted.
+    pub(crate) fn close_sockets(&self) {
+        let sandboxes = self.policies.values().flat_map(|held| held.sandboxes.values());
+        sandboxes.filter_map(|sandbox| sandbox.socket().take()).for_each(|socket| socket.close());
     }
 
     /// The sandboxes of a state that are not as they were. They refer to principals that are there or come with it.
@@ -455,6 +489,8 @@ impl Enforcer {
                 }
             }
         }
+        let again = std::mem::take(&mut self.without_socket);
+        self.open_sockets(again);
         let until_stale = match self.standing {
             Stand::InForce => self.age().map(|age| self.max_staleness.saturating_sub(age)),
             Stand::Waiting | Stand::Stale | Stand::Revoked => None,

@@ -12,6 +12,7 @@ mod events;
 mod keep;
 mod standing;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use keyferry_config::document::ControlPlane;
@@ -39,6 +40,8 @@ pub struct ManagedOptions {
     pub kept: Option<Kept>,
     /// Where sandboxes reach this proxy, `HOST:PORT`; its first listener, if absent and not a wildcard.
     pub address: Option<String>,
+    /// Where sockets of sandboxes are made, each in a directory of its own; without it, only those with a token are served.
+    pub sandbox_sockets: Option<PathBuf>,
 }
 
 /// Puts in force what is kept, and then what control tells, until the result is dropped.
@@ -48,7 +51,7 @@ pub(crate) fn start(
     control_plane: &ControlPlane,
     standing: &Arc<Standing>,
 ) -> JoinSet<()> {
-    let ManagedOptions { control, token, kept, address } = options;
+    let ManagedOptions { control, token, kept, address, .. } = options;
     tracing::info!(%control, "the policy comes from a control service");
     let mut tasks = JoinSet::new();
     match kept {

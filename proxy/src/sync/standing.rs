@@ -151,10 +151,12 @@ impl Standing {
                 }
                 Some(Serves::Shared) | None => None,
             };
+            let sandbox_sockets = enforcer.sockets.as_ref().map(|sockets| sockets.directory());
             enforcer.state.clone().map(|generation| Applied {
                 generation,
                 config_hash: hash,
                 address: address.map(str::to_owned),
+                sandbox_sockets: sandbox_sockets.map(|directory| directory.display().to_string()),
             })
         };
         self.applied.send_if_modified(|known| std::mem::replace(known, applied.clone()) != applied);

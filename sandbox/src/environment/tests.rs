@@ -70,6 +70,7 @@ fn a_secret_is_called_by_its_name_or_its_placeholder_or_its_foreign_id() {
         (placeholder(None, "openai", "OPENAI_KEY"), "OPENAI_KEY"),
         (placeholder(Some("9lives"), "open-ai.key", "sk-1"), "OPEN_AI_KEY"),
         (placeholder(None, "9lives", "sk-1"), "_9LIVES"),
+        (placeholder(None, "openai", "kf_0123456789abcdef0123456789abcdef"), "OPENAI"),
         (placeholder(Some(""), "", ""), "_"),
         (Granted { name: None, foreign_id: "gh token".to_owned(), shown: Shown::Dummy }, "GH_TOKEN"),
     ] {

@@ -31,6 +31,9 @@ pub(crate) struct Managed {
     /// Where the last policy is kept, for a start without the control service [default: policy.sealed beside the configuration]
     #[arg(long, value_name = "FILE", env = "KEYFERRY_POLICY_FILE")]
     policy_file: Option<PathBuf>,
+    /// Where sandboxes have sockets of their own (DIR/ID/proxy.sock). Without it, only sandboxes with a token are served
+    #[arg(long, value_name = "DIR", env = "KEYFERRY_SANDBOX_SOCKETS")]
+    sandbox_sockets: Option<PathBuf>,
 }
 
 impl Managed {
@@ -51,7 +54,9 @@ impl Managed {
             ))),
             (Some(control), Some(token)) => {
                 let control = control.parse().map_err(Failure::config)?;
-                Ok(Some(ManagedOptions { control, token, kept: self.kept(config)?, address: self.address }))
+                let kept = self.kept(config)?;
+                let Self { address, sandbox_sockets, .. } = self;
+                Ok(Some(ManagedOptions { control, token, kept, address, sandbox_sockets }))
             }
         }
     }

@@ -36,7 +36,7 @@ async fn enforcer(folder: &TempDir) -> Enforcer {
     let nobody = Enforcer::nobody(&fresh.base);
     let identity = Arc::new(Identity::new(Who::One(Arc::clone(&nobody), None)));
     let file = FileSide { base: fresh.base, allowed_ports: None, credentials: None };
-    Enforcer::new(identity, nobody, Arc::clone(&builder.sources), file, Duration::from_secs(900))
+    Enforcer::new(identity, nobody, Arc::clone(&builder.sources), file, Duration::from_secs(900), None)
 }
 
 fn policy(id: &str, hash: &str, value: &str) -> Value {
