@@ -184,7 +184,7 @@ impl LocalSandbox {
         limits: &Limits,
         workspace: &Path,
     ) -> Result<(Cgroups, Vec<Mount>), Error> {
-        let cgroups = Standing::read().make(id, limits);
+        let cgroups = Standing::read().make(&cgroup::name(shared.records.path(), id), limits);
         let all = shared.records.lock()?;
         owned.change(&all, |record| {
             workspace.clone_into(&mut record.workspace);
