@@ -201,15 +201,16 @@ impl LocalSandbox {
         workspace: &Seen,
     ) -> Result<(Cgroups, Vec<Mount>), Error> {
         let standing = Standing::read();
+        let group = cgroup::name(shared.records.path(), id);
         // Held to the end: two that plan for one workspace at a time would make the same.
         let all = shared.records.lock()?;
         let protection = Protection::plan(workspace)?;
         owned.change(&all, |record| {
             record.workspace.clone_from(&workspace.path);
-            record.cgroups = standing.possible(id, limits);
+            record.cgroups = standing.possible(&group, limits);
             record.stand_ins.clone_from(&protection.stand_ins);
         })?;
-        let cgroups = standing.make(id, limits);
+        let cgroups = standing.make(&group, limits);
         Ok((cgroups, protection.carry_out(workspace)?))
     }
 }

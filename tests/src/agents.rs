@@ -1,11 +1,16 @@
 //! Coding agents, run as their recipes in `docs/recipes/` say.
 
-use crate::document::Document;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::document::{Block, Document};
 use crate::model_apis::ModelApi;
 use crate::origin::Origin;
 use crate::parts;
 use crate::proxy::Proxy;
 use crate::sandbox::{Ran, Running, Sandbox};
+use crate::up::Up;
 
 /// A recipe.
 pub struct Recipe {
@@ -19,15 +24,22 @@ impl Recipe {
         Self { document: Document::read(&parts::workspace().join(format!("docs/recipes/{name}.md"))) }
     }
 
+    /// What is typed beside `keyferry up`.
+    #[must_use]
+    pub fn outside(&self) -> String {
+        self.commands(|block| block.text.contains("keyferry run")).replace("keyferry up &\n", "")
+    }
+
     /// What is run inside, where the policy is in a file.
-    ///
-    /// # Panics
-    /// When it shows nothing of the kind.
     #[must_use]
     pub fn inside(&self) -> &str {
-        let mut blocks =
-            self.document.blocks.iter().filter(|block| block.run_by() == Some("tests/tests/agents.rs"));
-        &blocks.find(|block| !block.text.contains("keyferry run")).expect("commands for the sandbox").text
+        self.commands(|block| !block.text.contains("keyferry run"))
+    }
+
+    fn commands(&self, are_these: impl Fn(&Block) -> bool) -> &str {
+        let mut blocks = self.document.blocks.iter();
+        let found = blocks.find(|block| block.run_by() == Some("tests/tests/agents.rs") && are_these(block));
+        &found.expect("the commands of a recipe").text
     }
 
     /// The meaning of the policy file; where its proxy listens and what it trusts is the test's affair.
@@ -93,4 +105,61 @@ impl Agent {
         let path = self.sandbox.home().join(name);
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
+}
+
+/// A user of `keyferry up`, who has the key in a file of their home and works in a directory there.
+pub struct User {
+    /// What runs beside them.
+    pub up: Up,
+    home: Sandbox,
+}
+
+impl User {
+    /// With `key` for every provider, all of whom are `api`.
+    ///
+    /// # Panics
+    /// When `keyferry up` is not ready.
+    pub async fn start(keyferry: &str, key: &str, api: &ModelApi) -> Self {
+        let up = Up::start(keyferry, &[&api.origin]).await;
+        let mut home = Sandbox::without_proxy();
+        for provider in ["anthropic", "gemini", "openai"] {
+            home.write(&format!("{provider}.key"), key);
+        }
+        let bin = home.home().join("bin");
+        std::fs::create_dir(&bin).expect("make a folder for programs");
+        std::os::unix::fs::symlink(keyferry, bin.join("keyferry")).expect("link the binary");
+        std::fs::create_dir(home.home().join("work")).expect("make a folder to work in");
+        let agents = parts::agents_path();
+        let path = std::env::join_paths([bin].into_iter().chain(std::env::split_paths(&agents)));
+        home = home.env("PATH", path.expect("no colon in a path")).env("KEYFERRY_DATA_DIR", up.file("data"));
+        Self { up, home }
+    }
+
+    /// Types these commands where they work, and nothing else: agents read all of their standard input first.
+    #[must_use]
+    pub fn types(&self, commands: &str) -> Running {
+        self.home.start("sh", ["-euc", &format!("cd work\nexec < /dev/null\n{commands}")])
+    }
+
+    /// A file where they work.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.home.home().join("work").join(name)
+    }
+}
+
+/// Looks for texts wherever a program in the sandboxes below a process could find them: memory, environment, arguments, files. The answer has
+/// `found`, the places of each text, and `looked_at`.
+///
+/// # Panics
+/// When something could not be looked at.
+pub async fn search_sandboxes(pid: u32, texts: &[String], workspace: &Path) -> Value {
+    let place = Sandbox::without_proxy();
+    let mut arguments = vec![parts::script("search_sandbox.py").into_os_string(), pid.to_string().into()];
+    arguments.extend(["/", "/home/agent", "/tmp", "/dev/shm"].map(Into::into));
+    arguments.push(workspace.into());
+    let mut seeker = place.start(parts::python(), arguments);
+    seeker.write(&texts.join("\n")).await;
+    let said = seeker.finish().await.success();
+    serde_json::from_str(&said).expect("JSON")
 }

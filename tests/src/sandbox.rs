@@ -256,6 +256,14 @@ pub struct Running {
 }
 
 impl Running {
+    /// The number of its process.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("a client that runs")
+    }
+
     /// The next line of its standard output, without its end.
     ///
     /// # Panics

@@ -2,15 +2,19 @@
 //! model calls for, and answers with what the model makes of it. The commands and policies are those of `docs/recipes/`.
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use keyferry_tests::agents::{Agent, Recipe};
+use keyferry_tests::agents::{Agent, Recipe, User, search_sandboxes};
+use keyferry_tests::document::Document;
 use keyferry_tests::model_apis::{Arrived, Model, ModelApi, Provider, Setup, Usage};
 use keyferry_tests::origin::Origin;
 use keyferry_tests::proxy::Proxy;
-use keyferry_tests::sandbox::Sandbox;
-use serde_json::Value;
+use keyferry_tests::sandbox::{Running, Sandbox};
+use keyferry_tests::{audit, parts, within};
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 const KEYFERRY: &str = env!("CARGO_BIN_EXE_keyferry-under-test");
@@ -46,6 +50,96 @@ fn refused(records: &[Value]) -> Vec<[&str; 3]> {
     refused
         .map(|audit| ["host", "path", "reason"].map(|key| audit[key].as_str().unwrap_or_default()))
         .collect()
+}
+
+/// A whole turn in keyferry's own sandbox. While the model's command runs, after the key was used and before it is used again, nothing
+/// that a program could look at there holds it.
+async fn turn_in_a_sandbox(commands: &str, provider: Provider, shown: &str) {
+    let mut setup = Setup { web_sockets: true, ..setup(provider) };
+    setup.model.command += "; while [ ! -e go ]; do sleep 0.1; done";
+    let api = ModelApi::start(setup).await;
+    let user = User::start(KEYFERRY, KEY, &api).await;
+
+    let mut typed = user.types(commands);
+    until_written(&user.file("note.txt"), &mut typed).await;
+    let forms = audit::forms(KEY);
+    let texts = [forms.as_slice(), &[shown.to_owned()]].concat();
+    let seen = search_sandboxes(typed.pid(), &texts, &user.file("")).await;
+    std::fs::write(user.file("go"), "").expect("let the command end");
+    let ran = typed.finish().await;
+
+    assert!(
+        ran.status.success() && ran.stdout.contains("All done:") && ran.stdout.contains(WAY_OUT),
+        "{ran:#?}"
+    );
+    for form in &forms {
+        assert_eq!(seen["found"][form], json!([]), "{form} is inside");
+        assert!(!ran.stdout.contains(form) && !ran.stderr.contains(form), "{ran:#?}");
+    }
+    for name in ["log", "data/keyferry.db", "data/keyferry.db-wal"] {
+        let bytes = std::fs::read(user.up.file(name)).expect("what `keyferry up` writes");
+        assert!(!bytes.windows(KEY.len()).any(|window| window == KEY.as_bytes()), "{name} holds the key");
+    }
+    // What is there is found.
+    for kind in ["environ of ", "memory of "] {
+        let places = seen["found"][shown].as_array().into_iter().flatten().filter_map(Value::as_str);
+        assert!(places.clone().any(|place| place.starts_with(kind)), "{:?}", places.collect::<Vec<_>>());
+    }
+    let looked_at = seen["looked_at"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    for place in ["/home/agent/", "/note.txt"] {
+        assert!(
+            looked_at.clone().any(|path| path.contains(place)),
+            "{place}: {:?}",
+            looked_at.collect::<Vec<_>>()
+        );
+    }
+}
+
+/// Waits for the model's command, and listens meanwhile: whoever ends before fails the test with its words.
+async fn until_written(note: &Path, typed: &mut Running) {
+    let written = async {
+        while !std::fs::read_to_string(note).is_ok_and(|note| note == WRITTEN) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let mut written = pin!(within("the model's command", written));
+    loop {
+        tokio::select! {
+            () = &mut written => return,
+            line = typed.line() => println!("{line}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codex_in_the_sandbox() {
+    turn_in_a_sandbox(&Recipe::read("codex").outside(), Provider::OpenAi, "CODEX_API_KEY").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claude_code_in_the_sandbox() {
+    turn_in_a_sandbox(&Recipe::read("claude-code").outside(), Provider::Anthropic, "ANTHROPIC_API_KEY").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pi_in_the_sandbox() {
+    turn_in_a_sandbox(&Recipe::read("pi").outside(), Provider::Anthropic, "ANTHROPIC_API_KEY").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gemini_cli_in_the_sandbox() {
+    turn_in_a_sandbox(&Recipe::read("gemini-cli").outside(), Provider::Google, "GEMINI_API_KEY").await;
+}
+
+/// What the first page shows: the key is set by the proxy, and a dummy that looks like one stands in the sandbox.
+#[tokio::test(flavor = "multi_thread")]
+async fn claude_code_in_the_sandbox_by_the_first_page() {
+    let page = Document::read(&parts::workspace().join("README.md"));
+    let block = page.blocks.iter().find(|block| block.text.contains("keyferry run -- claude\n"));
+    let commands = block.expect("a command with an agent").text.replace("token.txt", "~/anthropic.key");
+    let commands =
+        commands.replace("-- claude", "-- claude --dangerously-skip-permissions -p 'Write a note'");
+    turn_in_a_sandbox(&commands, Provider::Anthropic, "sk-ant-api03-keyferryinjects").await;
 }
 
 /// A whole turn by a recipe's policy file.

@@ -112,7 +112,7 @@ fn what_another_test_runs_of_a_document_is_run_there() {
             count += 1;
         }
     }
-    assert!(count >= 4, "the recipes of agents have such blocks, and {count} were found");
+    assert!(count >= 8, "the recipes of agents have two such blocks each, and {count} were found");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! Limits on all processes of a sandbox together, where cgroups of either version can be made.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -51,6 +52,14 @@ impl Controller {
     }
 }
 
+/// What the groups of a sandbox are called. Ids are unique among those with one directory of records, and groups on the whole machine: who
+/// makes a sandbox that another keyferry has by the same id must not share its groups, nor end what is in them.
+pub(super) fn name(records: &Path, id: &SandboxId) -> String {
+    let mut hasher = DefaultHasher::new();
+    records.hash(&mut hasher);
+    format!("keyferry-{:016x}-{id}", hasher.finish())
+}
+
 /// Where this process stands: the contents of `/proc/self/cgroup` and `/proc/self/mountinfo`.
 pub(super) struct Standing {
     pub(super) groups: String,
@@ -64,32 +73,30 @@ impl Standing {
         Self { groups: read("/proc/self/cgroup"), mounts: read("/proc/self/mountinfo") }
     }
 
-    /// Every group that [`Standing::make`] may make.
-    pub(super) fn possible(&self, id: &SandboxId, limits: &Limits) -> Vec<PathBuf> {
-        let name = name(id);
+    /// Every group of that name that [`Standing::make`] may make.
+    pub(super) fn possible(&self, name: &str, limits: &Limits) -> Vec<PathBuf> {
         let controllers = [Controller::Memory, Controller::Processes, Controller::Cpu];
         let asked = controllers.into_iter().filter(|controller| controller.settings(limits).is_some());
         let mut possible: Vec<PathBuf> =
-            asked.filter_map(|controller| Some(self.own_v1(controller)?.join(&name))).collect();
+            asked.filter_map(|controller| Some(self.own_v1(controller)?.join(name))).collect();
         if let Some((mount, own)) = self.own_v2() {
             let parents = own.ancestors().take_while(|parent| parent.starts_with(&mount));
-            possible.extend(parents.map(|parent| parent.join(&name)));
+            possible.extend(parents.map(|parent| parent.join(name)));
         }
         possible.sort();
         possible.dedup();
         possible
     }
 
-    /// Makes what can be made of the limits that are set.
-    pub(super) fn make(&self, id: &SandboxId, limits: &Limits) -> Cgroups {
-        let name = name(id);
+    /// Makes what can be made of the limits that are set, in groups of that name.
+    pub(super) fn make(&self, name: &str, limits: &Limits) -> Cgroups {
         let mut made = Cgroups::default();
         let mut unified = Vec::new();
         for controller in [Controller::Memory, Controller::Processes, Controller::Cpu] {
             let Some([first, second]) = controller.settings(limits) else { continue };
             match self.own_v1(controller) {
                 Some(parent) => {
-                    let directory = parent.join(&name);
+                    let directory = parent.join(name);
                     if set_up(&directory, &[first]).is_ok() {
                         made.add(directory.clone(), controller);
                         // Not built into every kernel; without it, swap is not limited.
@@ -103,7 +110,7 @@ impl Standing {
             }
         }
         if !unified.is_empty() {
-            self.make_v2(&name, unified, &mut made);
+            self.make_v2(name, unified, &mut made);
         }
         made
     }
@@ -198,10 +205,6 @@ pub(super) fn remove(directory: &Path) -> Result<(), Error> {
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(())
-}
-
-fn name(id: &SandboxId) -> String {
-    format!("keyferry-{id}")
 }
 
 fn below(mount: &str, root: &str, path: &str) -> PathBuf {

@@ -67,7 +67,8 @@ impl Model {
     }
 
     fn script(&self) -> String {
-        let arguments = json!({ "cmd": self.command });
+        // The most that it may wait before it tells of a command that still runs.
+        let arguments = json!({ "cmd": self.command, "yield_time_ms": 30_000 });
         format!("const ran = await tools.exec_command({arguments});\ntext(ran.output);\n")
     }
 

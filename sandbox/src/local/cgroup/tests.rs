@@ -32,11 +32,10 @@ fn version_2_limits_below_the_nearest_group_that_hands_its_controllers_down() {
     };
     // Files keep what was written last, and a kernel adds to it.
     fs::write(slice.join("cgroup.subtree_control"), "memory pids cpu").unwrap();
-    let id = SandboxId::parse("s1").unwrap();
     let one = Limits { processes: None, cpu: None, ..limits() };
 
-    let possible = standing.possible(&id, &one);
-    let made = standing.make(&id, &one);
+    let possible = standing.possible("keyferry-s1", &one);
+    let made = standing.make("keyferry-s1", &one);
 
     assert_eq!(
         possible,
@@ -64,9 +63,8 @@ fn version_1_limits_in_the_hierarchy_of_each_controller() {
             + &mount("/", &place("pids"), "cgroup", "pids"),
     };
 
-    let id = SandboxId::parse("s1").unwrap();
-    let possible = standing.possible(&id, &limits());
-    let made = standing.make(&id, &limits());
+    let possible = standing.possible("keyferry-s1", &limits());
+    let made = standing.make("keyferry-s1", &limits());
 
     assert!(made.directories.iter().all(|group| possible.contains(group)), "{possible:?}");
     assert_eq!(made.held, [Controller::Memory, Controller::Processes, Controller::Cpu]);
@@ -78,5 +76,13 @@ fn version_1_limits_in_the_hierarchy_of_each_controller() {
 #[test]
 fn a_system_without_cgroups_limits_nothing_and_says_so() {
     let none = Standing { groups: String::new(), mounts: String::new() };
-    assert_eq!(none.make(&SandboxId::parse("s1").unwrap(), &limits()), Cgroups::default());
+    assert_eq!(none.make("keyferry-s1", &limits()), Cgroups::default());
+}
+
+#[test]
+fn sandboxes_with_one_id_in_two_directories_share_no_group() {
+    let id = SandboxId::parse("s1").unwrap();
+    let [one, same, other] = ["/one", "/one", "/two"].map(|records| name(Path::new(records), &id));
+    assert_eq!(one, same);
+    assert_ne!(one, other);
 }
