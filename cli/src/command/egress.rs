@@ -105,7 +105,7 @@ impl<'a> OwnRules<'a> {
 
     /// Adds one, unless it is there: what was done, in a line, and the rule.
     pub(super) async fn add(&self, rule: Value) -> Result<(String, Value), Failure> {
-        if let Some(known) = self.find(&rule) {
+        if let Some(known) = self.find(&rule, says_the_same) {
             return Ok((self.line(known.value(), "is there already"), known.value().clone()));
         }
         let answer = self.client.post(&self.collection, rule).await?;
@@ -114,16 +114,17 @@ impl<'a> OwnRules<'a> {
         Ok((self.line(&added, "added"), added))
     }
 
-    async fn remove(&self, rule: Value) -> Result<(String, Value), Failure> {
-        let Some(known) = self.find(&rule) else {
+    /// Takes one back, whatever it says of foreign credentials where none says exactly this: what was done, in a line, and the rule.
+    pub(super) async fn remove(&self, rule: Value) -> Result<(String, Value), Failure> {
+        let Some(known) = self.find(&rule, says_the_same).or_else(|| self.find(&rule, means_the_same)) else {
             return Ok((self.line(&rule, "there is no such rule; nothing to do"), rule));
         };
         self.client.delete(&format!("{}/{}", self.collection, known.id())).await?;
         Ok((self.line(known.value(), "removed"), known.value().clone()))
     }
 
-    fn find(&self, rule: &Value) -> Option<&Resource> {
-        self.rules.iter().find(|known| says_the_same(known.value(), rule))
+    fn find(&self, rule: &Value, same: fn(&Value, &Value) -> bool) -> Option<&Resource> {
+        self.rules.iter().find(|known| same(known.value(), rule))
     }
 
     fn line(&self, rule: &Value, said: &str) -> String {
@@ -132,17 +133,24 @@ impl<'a> OwnRules<'a> {
 }
 
 /// The parts of a rule that decide.
-const PARTS: [&str; 8] =
-    ["action", "host", "cidr", "http_methods", "paths", "ports", "schemes", "foreign_credentials"];
+const PARTS: [&str; 7] = ["action", "host", "cidr", "http_methods", "paths", "ports", "schemes"];
+
+fn says_the_same(known: &Value, rule: &Value) -> bool {
+    means_the_same(known, rule) && part(known, "foreign_credentials") == part(rule, "foreign_credentials")
+}
+
+/// The same requests, with the same end.
+fn means_the_same(known: &Value, rule: &Value) -> bool {
+    PARTS.iter().all(|key| part(known, key) == part(rule, key))
+}
 
 /// Left out and empty are the same.
-fn says_the_same(known: &Value, rule: &Value) -> bool {
-    let part = |rule: &Value, key: &str| match rule.get(key) {
+fn part(rule: &Value, key: &str) -> Value {
+    match rule.get(key) {
         Some(Value::Array(list)) if list.is_empty() => Value::Null,
         Some(value) => value.clone(),
         None => Value::Null,
-    };
-    PARTS.iter().all(|key| part(known, key) == part(rule, key))
+    }
 }
 
 /// A rule in a line.

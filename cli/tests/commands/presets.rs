@@ -162,6 +162,27 @@ fn without_a_value_rules_are_added_and_the_next_step_is_told() {
 }
 
 #[test]
+fn what_a_preset_added_can_be_taken_back() {
+    let control = control();
+    control.says(&["preset", "add", "anthropic", "--value-file", "key.txt"]);
+    let host = "https://api.anthropic.com";
+    let paths = ["--path", "/v1/messages", "--path", "/v1/messages/count_tokens"];
+
+    let one =
+        control.says(&[&["allow", "default", host, "--method", "POST", "--remove"][..], &paths].concat());
+    let run = control.place().run(&["preset", "add", "anthropic", "--remove"]);
+
+    assert!(one.ends_with(": removed\n"), "{one}");
+    let said: Vec<_> = lines(&run).iter().map(|line| line.rsplit(": ").next().unwrap().to_owned()).collect();
+    assert_eq!(said, ["there is no such rule; nothing to do", "removed", "removed", "removed"]);
+    assert_eq!(
+        run.stderr,
+        "hint: `keyferry revoke default ANTHROPIC_API_KEY` takes the key back, and with it what it may reach\n"
+    );
+    assert!(!control.says(&["principal", "show", "default"]).contains("allow POST"));
+}
+
+#[test]
 fn a_wider_preset_binds_the_same_secret_to_more_under_the_same_placeholder() {
     let control = control();
     let placeholder = |text: &str| text.lines().last().unwrap().to_owned();

@@ -43,6 +43,9 @@ pub(crate) struct Add {
     ask: bool,
     #[command(flatten)]
     value: ValueOptions,
+    /// Take the rules back instead; the key stays granted
+    #[arg(long, conflicts_with_all = ["ask", "value_file", "from_env", "from_file"])]
+    remove: bool,
     /// Answer in JSON
     #[arg(long)]
     json: bool,
@@ -69,7 +72,8 @@ impl Add {
             let own = OwnRules::of(client, &grantee).await?;
             let mut rules = Vec::new();
             for rule in selection.rules() {
-                let (line, value) = own.add(api_rule(rule)).await?;
+                let rule = api_rule(rule);
+                let (line, value) = if self.remove { own.remove(rule).await? } else { own.add(rule).await? };
                 self.say(&line)?;
                 rules.push(value);
             }
@@ -77,8 +81,10 @@ impl Add {
                 Some(secret) => self.grant(client, &grantee, secret).await?,
                 None => json!({}),
             };
-            for entry in selection.secrets().iter().filter(|_| entry.is_none()) {
-                self.tell_next_step(client, entry).await?;
+            if entry.is_none() {
+                for entry in selection.secrets() {
+                    self.tell_next_step(client, entry).await?;
+                }
             }
             if self.json {
                 return shown::json(
@@ -129,7 +135,7 @@ impl Add {
         Ok(json!({ "secret": made.into_value(), "grant": grant.into_value() }))
     }
 
-    /// How the key gets to the rules that were added without it.
+    /// How the key gets to the rules that were added without it, or goes as they did.
     async fn tell_next_step(&self, client: &ControlClient, entry: &SecretEntry) -> Result<(), Failure> {
         let name = entry.display_name();
         let (for_whom, whom) = match &self.role {
@@ -137,10 +143,15 @@ impl Add {
             None => (format!("--principal {}", self.principal), self.principal.clone()),
         };
         let add = format!("`keyferry preset add {} {for_whom} --value-file FILE`", self.preset_of(entry));
-        let hint = match client.find_secret(SecretKind::Static, &name).await? {
-            None => format!("hint: {add} adds its key, {name}"),
-            Some(_) => format!(
+        let is_there = client.find_secret(SecretKind::Static, &name).await?.is_some();
+        let hint = match (self.remove, is_there) {
+            (false, false) => format!("hint: {add} adds its key, {name}"),
+            (false, true) => format!(
                 "hint: `keyferry grant {whom} {name}` grants {name} as it is; {add} binds a value to all of this"
+            ),
+            (true, false) => return Ok(()),
+            (true, true) => format!(
+                "hint: `keyferry revoke {whom} {name}` takes the key back, and with it what it may reach"
             ),
         };
         terminal::talk(terminal::with_hints(&printable::text(&hint)));
