@@ -95,7 +95,7 @@ fn entry(ids: &RequestIds) -> Entry {
         bytes_in: 0,
         bytes_out: 1024,
         upstream: Some(((Ipv4Addr::LOCALHOST, 8443).into(), Protocol::H1)),
-        remote: (Ipv4Addr::LOCALHOST, 50812).into(),
+        remote: Some((Ipv4Addr::LOCALHOST, 50812).into()),
         client_protocol: Some(Protocol::H1),
         tunnel: Some("api.bench.localhost:8443".into()),
         secrets: smallvec![SecretTrace { secret: "BENCH_API_KEY".into(), outcome }],
