@@ -252,6 +252,17 @@ async fn it_exits_as_the_command_does_and_tells_its_own_failures_apart() {
         let (exit, _, stderr) = said(&user.command(&all).output().expect("keyferry runs"));
         assert_eq!((exit, stderr.contains(words)), (Some(code), true), "{arguments:?}: {stderr}");
     }
+    // One that a user starts takes the place of the one that was started for a while.
+    let arguments = ["up", "--json", "--control", "127.0.0.1:0", "--proxy", "127.0.0.1:0"];
+    let mut up = user.command(&arguments).spawn().expect("keyferry runs");
+    let mut ready = String::new();
+    BufReader::new(up.stdout.take().expect("its output")).read_line(&mut ready).expect("a line");
+    assert!(ready.contains("proxy_url"), "{ready}");
+    assert_eq!(user.run("exit 9").status.code(), Some(9));
+    assert_eq!(user.service(), Vec::<i32>::new(), "the one that runs is used");
+    kill("-TERM", up.id());
+    assert!(up.wait().expect("its end").success());
+
     let nothing =
         user.command(&["run", "--namespace", "empty", "--principal", "default", "--", "true"]).output();
     assert_eq!(said(&nothing.expect("keyferry runs")).0, Some(125), "a principal of another namespace");
