@@ -368,9 +368,18 @@ async fn whatever_is_killed_nothing_is_left() {
 
     // `keyferry run` itself: what serves takes it back, and ends.
     let (mut child, ..) = user.start(&script);
+    let leases = entries(&user.file("data/leases"));
+    let lease = leases.iter().find(|name| name.starts_with("run-")).expect("its lease");
+    let cgroups = || {
+        let found = Command::new("find").args(["/sys/fs/cgroup", "-name", &format!("*{lease}*")]).output();
+        String::from_utf8(found.expect("find runs").stdout).expect("text")
+    };
+    let root = Command::new("id").arg("-u").output().expect("id runs").stdout == b"0\n";
+    assert_eq!(cgroups().is_empty(), !root, "root has cgroups: {}", cgroups());
     kill("-9", child.id());
     child.wait().expect("its end");
     user.wait_for_nothing_left(&nap);
+    assert_eq!(cgroups(), "");
     assert_eq!(user.sandboxes(), Vec::<Value>::new());
 
     // Both: whoever comes next takes it back.
