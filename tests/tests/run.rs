@@ -228,6 +228,17 @@ async fn it_exits_as_the_command_does_and_tells_its_own_failures_apart() {
     std::fs::write(user.file("project/text"), "#!/etc/services\n").expect("a file");
     let runs = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(user.file("project/text"), runs).expect("executable, and no program");
+    let (settings, right) = (user.file("data/proxy.yaml"), user.file("data/right.yaml"));
+    std::fs::rename(&settings, &right).expect("put aside");
+    for (wrong, why) in [
+        ("proxy: { nonsense: 1 }", "unknown key"),
+        ("proxy: {}\naudit: { sink: file, path: /nowhere/audit.jsonl }", "/nowhere/audit.jsonl"),
+    ] {
+        std::fs::write(&settings, wrong).expect("settings that are wrong");
+        let (code, _, stderr) = said(&user.run("true"));
+        assert!(code == Some(125) && stderr.contains(why), "{stderr}");
+    }
+    std::fs::rename(&right, &settings).expect("put back");
     let (code, _, stderr) = said(&user.run("true"));
     assert!(code == Some(0) && stderr.contains("nothing was granted to the principal default"), "{stderr}");
     let bare = user.command(&["run", "--", "true"]).env("PATH", "/nowhere").output().expect("keyferry runs");
