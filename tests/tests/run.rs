@@ -393,6 +393,16 @@ async fn whatever_is_killed_nothing_is_left() {
     assert_eq!(cgroups(), "");
     assert_eq!(user.sandboxes(), Vec::<Value>::new());
 
+    // At any time of its way, also before there is a command.
+    for delay in [0, 20, 40, 70, 100, 150, 200, 300, 400, 600] {
+        let mut child = user.command(&["run", "--", "sh", "-c", &script]).spawn().expect("keyferry runs");
+        std::thread::sleep(Duration::from_millis(delay));
+        kill("-9", child.id());
+        child.wait().expect("its end");
+    }
+    user.wait_for_nothing_left(&nap);
+    assert_eq!(user.sandboxes(), Vec::<Value>::new());
+
     // Both: whoever comes next takes it back.
     let (mut child, ..) = user.start(&script);
     kill("-9", user.service()[0]);
