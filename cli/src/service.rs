@@ -89,41 +89,29 @@ impl Service {
         }
     }
 
-    /// Waits until it answers, starting it where there is none.
+    /// Waits until it is there, starting it where there is none.
     pub(crate) async fn ensure(&self) -> Result<(), Failure> {
         let patience = Instant::now() + PATIENCE;
         loop {
-            if self.answers().await {
-                // It serves the owner before it is complete; a proxy that is not there yet makes no sandboxes.
-                return self.complete(patience).await;
+            match self.answers().await {
+                // It serves the owner before it is complete: a proxy that is not there yet makes no sandboxes.
+                true if self.data_dir.join(READY).exists() => return Ok(self.client.ready().await?),
+                true => {}
+                false => self.start_unless_starting()?,
             }
             if Instant::now() >= patience {
+                let (data_dir, log) = (self.data_dir.display(), self.log());
                 return Err(Failure::fatal(format!(
-                    "{} is in use, and nobody answers at its control.sock\nhint: `cat {}` may tell",
-                    self.data_dir.display(),
-                    self.log().display()
+                    "the keyferry on {data_dir} is not ready\nhint: its log may tell why: {}",
+                    log.display()
                 )));
             }
-            self.start_unless_starting()?;
             sleep(BETWEEN_LOOKS).await;
         }
     }
 
     async fn answers(&self) -> bool {
         UnixStream::connect(self.data_dir.join("control.sock")).await.is_ok()
-    }
-
-    async fn complete(&self, patience: Instant) -> Result<(), Failure> {
-        while !self.data_dir.join(READY).exists() {
-            if Instant::now() >= patience {
-                return Err(Failure::fatal(format!(
-                    "the keyferry on {} is not ready",
-                    self.data_dir.display()
-                )));
-            }
-            sleep(BETWEEN_LOOKS).await;
-        }
-        Ok(self.client.ready().await?)
     }
 
     /// One is enough; of several that start at once, all but one end.

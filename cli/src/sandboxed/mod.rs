@@ -101,8 +101,9 @@ impl<'a> Sandboxes<'a> {
                 ca_bundle: self.ca_bundle.clone(),
                 limits: job.limits,
             };
-            // One name for both, so that records and what is left of it lead to each other.
-            let name = SandboxId::parse(&id).map_err(sandbox_failure)?;
+            // The identity's number comes again in other data directories of this machine; what is made of a name here must not.
+            let name = format!("{id}-{}", self.service.lease());
+            let name = SandboxId::parse(&name).map_err(sandbox_failure)?;
             self.driver.create(name, spec).await.map_err(sandbox_failure)
         };
         match made.await {
