@@ -40,6 +40,12 @@ fn also_allowing(host: &str, recipe: &Recipe) -> String {
     recipe.policy().replacen("rules: [", &format!("rules: [{{ host: {host} }}, "), 1)
 }
 
+/// The commands of a recipe without a switch of theirs, by which an agent asks for less.
+fn without(switch: &str, recipe: &Recipe) -> String {
+    assert!(recipe.inside().contains(switch), "the recipe has {switch}");
+    recipe.inside().replace(switch, "")
+}
+
 fn paths(requests: &[Arrived]) -> Vec<&str> {
     requests.iter().map(Arrived::path).collect()
 }
@@ -249,7 +255,7 @@ async fn e2_what_codex_sends_to_chatgpt_com_with_its_key_is_stopped_and_not_swap
     let policy = also_allowing("chatgpt.com", &recipe);
     let agent = Agent::start(KEYFERRY, &policy, KEY, &api, &[&elsewhere]).await;
 
-    agent.run(recipe.inside()).await.success();
+    agent.run(&without("--disable api_key_model_discovery", &recipe)).await.success();
 
     let records = agent.proxy.stop().await.records();
     let stopped = refused(&records).into_iter().filter(|[host, ..]| *host == "chatgpt.com");
@@ -267,9 +273,8 @@ async fn e2_claude_code_gets_the_key_for_messages_alone_whatever_else_it_asks_of
     let api = ModelApi::start(setup(Provider::Anthropic)).await;
     let policy = also_allowing("api.anthropic.com", &recipe);
     let agent = Agent::start(KEYFERRY, &policy, KEY, &api, &[]).await;
-    let commands = recipe.inside().replace("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1", "");
 
-    agent.run(&commands).await.success();
+    agent.run(&without("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1", &recipe)).await.success();
 
     let shown: BTreeSet<_> = api
         .arrived()
@@ -324,7 +329,7 @@ async fn e4_what_is_not_allowed_is_refused_at_once_and_its_name_is_never_resolve
     let api = ModelApi::start(setup(Provider::OpenAi)).await;
     let agent = Agent::start(KEYFERRY, recipe.policy(), KEY, &api, &[]).await;
 
-    agent.run(recipe.inside()).await.success();
+    agent.run(&without("--disable api_key_model_discovery", &recipe)).await.success();
 
     let names = agent.proxy.dns().queries();
     let records = agent.proxy.stop().await.records();
@@ -394,8 +399,7 @@ fn gemini_cli_cost(said: Value) -> [Value; 2] {
 async fn e6_claude_code_asks_for_little_but_messages_where_it_is_told_to() {
     const TELEMETRY: &str = "/api/event_logging/v2/batch";
     let recipe = Recipe::read("claude-code");
-    let talkative = recipe.inside().replace("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1", "");
-    assert_ne!(recipe.inside(), talkative, "the recipe tells it to");
+    let talkative = without("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1", &recipe);
     let mut asked = Vec::new();
     for commands in [recipe.inside(), &talkative] {
         let api = ModelApi::start(setup(Provider::Anthropic)).await;
