@@ -137,6 +137,21 @@ async fn gemini_cli_in_the_sandbox() {
     turn_in_a_sandbox(&Recipe::read("gemini-cli").outside(), Provider::Google, "GEMINI_API_KEY").await;
 }
 
+/// Why the recipe switches Codex's own sandbox off: there is none in ours, and without it Codex runs nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn codex_cannot_make_a_sandbox_of_its_own_in_ours() {
+    const OFF: &str = "--dangerously-bypass-approvals-and-sandbox";
+    let api = ModelApi::start(setup(Provider::OpenAi)).await;
+    let user = User::start(KEYFERRY, KEY, &api).await;
+    let commands = Recipe::read("codex").outside();
+    assert!(commands.contains(OFF));
+
+    let said = user.types(&commands.replace(OFF, "--sandbox workspace-write")).finish().await.success();
+
+    assert!(said.contains("create new namespace") && !said.contains("way out"), "{said}");
+    assert!(!user.file("note.txt").exists());
+}
+
 /// What the first page shows: the key is set by the proxy, and a dummy that looks like one stands in the sandbox.
 #[tokio::test(flavor = "multi_thread")]
 async fn claude_code_in_the_sandbox_by_the_first_page() {
