@@ -46,7 +46,7 @@ fn record(locations: &[Location]) -> Record<'_> {
             bytes_in: 0,
             bytes_out: 1024,
             upstream_addr: Some(([127, 0, 0, 1], 8443).into()),
-            remote_addr: ([127, 0, 0, 1], 50812).into(),
+            remote_addr: Some(([127, 0, 0, 1], 50812).into()),
             client_protocol: Some("h1".into()),
             upstream_protocol: Some("h1".into()),
             trace_id: None,

@@ -1,5 +1,6 @@
 //! The keyferry that a command needs: the one that runs on the data directory, or one that is started for as long as somebody needs it.
 
+use std::convert::Infallible;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
@@ -77,14 +78,12 @@ impl Service {
     }
 
     /// Replaces it where it was killed, for ever.
-    pub(crate) async fn keep_up(&self) {
+    pub(crate) async fn keep_up(&self) -> Infallible {
         loop {
             sleep(WATCH).await;
-            if !self.answers().await
-                && let Err(error) = self.ensure().await
-            {
-                // The terminal is the command's; what it asks of the proxy fails meanwhile.
-                tracing::error!(?error, "keyferry was killed and cannot be started again");
+            if !self.answers().await {
+                // The terminal is the command's. Where there is none again, what the command asks of the proxy fails, and shows it.
+                let _ = self.ensure().await;
             }
         }
     }

@@ -5,6 +5,7 @@ mod sandbox;
 mod socket;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
@@ -52,6 +53,15 @@ pub(crate) enum Peer {
     At(SocketAddr),
     /// The sandbox whose own socket it came through, which is all that it takes.
     Sandbox(Arc<Sandbox>),
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(address) => write!(f, "{address}"),
+            Self::Sandbox(sandbox) => f.write_str(&sandbox.id),
+        }
+    }
 }
 
 /// Whose request it is.

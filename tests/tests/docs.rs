@@ -307,6 +307,14 @@ impl Place {
         if let Some(mut before) = before {
             before.kill().await.expect("end the one before");
         }
+        // What an earlier line started for itself answers for a while.
+        let socket = self.bin.path().join("data/control.sock");
+        within("the keyferry of the lines before to end", async {
+            while tokio::net::UnixStream::connect(&socket).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
         let mut up = self.shell(line.trim_end_matches(['&', ' ']));
         let log = self.folder.path().join("log of keyferry up");
         let mut child =

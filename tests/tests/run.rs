@@ -228,6 +228,11 @@ async fn it_exits_as_the_command_does_and_tells_its_own_failures_apart() {
     std::fs::write(user.file("project/text"), "#!/etc/services\n").expect("a file");
     let runs = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(user.file("project/text"), runs).expect("executable, and no program");
+    let (code, _, stderr) = said(&user.run("true"));
+    assert!(code == Some(0) && stderr.contains("nothing was granted to the principal default"), "{stderr}");
+    let bare = user.command(&["run", "--", "true"]).env("PATH", "/nowhere").output().expect("keyferry runs");
+    let (code, _, stderr) = said(&bare);
+    assert!(code == Some(125) && stderr.contains("apt install bubblewrap"), "{stderr}");
     user.says(&["allow", "default", "api.test"]);
     for (arguments, code, words) in [
         (&["--", "sh", "-c", "exit 7"][..], 7, ""),
@@ -247,6 +252,17 @@ async fn it_exits_as_the_command_does_and_tells_its_own_failures_apart() {
         let (exit, _, stderr) = said(&user.command(&all).output().expect("keyferry runs"));
         assert_eq!((exit, stderr.contains(words)), (Some(code), true), "{arguments:?}: {stderr}");
     }
+    // One that a user starts takes the place of the one that was started for a while.
+    let arguments = ["up", "--json", "--control", "127.0.0.1:0", "--proxy", "127.0.0.1:0"];
+    let mut up = user.command(&arguments).spawn().expect("keyferry runs");
+    let mut ready = String::new();
+    BufReader::new(up.stdout.take().expect("its output")).read_line(&mut ready).expect("a line");
+    assert!(ready.contains("proxy_url"), "{ready}");
+    assert_eq!(user.run("exit 9").status.code(), Some(9));
+    assert_eq!(user.service(), Vec::<i32>::new(), "the one that runs is used");
+    kill("-TERM", up.id());
+    assert!(up.wait().expect("its end").success());
+
     let nothing =
         user.command(&["run", "--namespace", "empty", "--principal", "default", "--", "true"]).output();
     assert_eq!(said(&nothing.expect("keyferry runs")).0, Some(125), "a principal of another namespace");
@@ -352,9 +368,18 @@ async fn whatever_is_killed_nothing_is_left() {
 
     // `keyferry run` itself: what serves takes it back, and ends.
     let (mut child, ..) = user.start(&script);
+    let leases = entries(&user.file("data/leases"));
+    let lease = leases.iter().find(|name| name.starts_with("run-")).expect("its lease");
+    let cgroups = || {
+        let found = Command::new("find").args(["/sys/fs/cgroup", "-name", &format!("*{lease}*")]).output();
+        String::from_utf8(found.expect("find runs").stdout).expect("text")
+    };
+    let root = Command::new("id").arg("-u").output().expect("id runs").stdout == b"0\n";
+    assert_eq!(cgroups().is_empty(), !root, "root has cgroups: {}", cgroups());
     kill("-9", child.id());
     child.wait().expect("its end");
     user.wait_for_nothing_left(&nap);
+    assert_eq!(cgroups(), "");
     assert_eq!(user.sandboxes(), Vec::<Value>::new());
 
     // Both: whoever comes next takes it back.

@@ -38,9 +38,10 @@ enum Verb {
     Rm(Rm),
 }
 
-/// Create a sandbox of a principal and print its proxy URL
+/// Create a sandbox of a principal and print its proxy URL, or its socket
 ///
-/// The URL holds the sandbox's token and is printed once, on stdout.
+/// The URL holds the sandbox's token and is printed once, on stdout. With --transport unix there is no token: whoever connects to the
+/// socket is the sandbox.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -149,7 +150,7 @@ fn show_once(sandbox: &Resource, json: bool, done: &str) -> Result<(), Failure> 
             shown::line(token)
         }
         // A socket needs no token.
-        (None, None) => Ok(()),
+        (None, None) => sandbox.text("socket").map_or(Ok(()), shown::line),
     }
 }
 

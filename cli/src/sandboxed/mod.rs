@@ -54,9 +54,10 @@ impl<'a> Sandboxes<'a> {
     }
 
     /// A sandbox of this principal that has not started. It says what it warns of.
-    pub(crate) async fn make(&self, principal: &str, job: Job) -> Result<Made<'a>, Failure> {
+    pub(crate) async fn make(&self, principal: &str, mut job: Job) -> Result<Made<'a>, Failure> {
         let (client, kept) = (self.service.client(), self.service.data_dir());
-        for path in job.read_only.iter().chain([&job.workspace.path]) {
+        for path in job.read_only.iter_mut().chain([&mut job.workspace.path]) {
+            // What was judged is what is shown: no link of it is followed again. One that is not there is the driver's to refuse.
             let real = path.canonicalize().unwrap_or_else(|_| path.clone());
             if real.starts_with(kept) || kept.starts_with(&real) {
                 return Err(Failure::fatal(format!(
@@ -64,6 +65,7 @@ impl<'a> Sandboxes<'a> {
                     path.display()
                 )));
             }
+            *path = real;
         }
         let principal = client.principal(principal).await?;
         let granted = granted::to(client, &principal).await?;
@@ -99,8 +101,9 @@ impl<'a> Sandboxes<'a> {
                 ca_bundle: self.ca_bundle.clone(),
                 limits: job.limits,
             };
-            // One name for both, so that records and what is left of it lead to each other.
-            let name = SandboxId::parse(&id).map_err(sandbox_failure)?;
+            // The identity's number comes again in other data directories of this machine; what is made of a name here must not.
+            let name = format!("{id}-{}", self.service.lease());
+            let name = SandboxId::parse(&name).map_err(sandbox_failure)?;
             self.driver.create(name, spec).await.map_err(sandbox_failure)
         };
         match made.await {

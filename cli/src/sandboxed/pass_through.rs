@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::signal::unix::{Signal as Arrivals, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::Made;
 use super::raw::{self, RawTerminal};
@@ -29,8 +29,6 @@ pub(crate) struct Ended {
 
 /// What a command that is told to end may take.
 const GRACE: Duration = Duration::from_secs(10);
-/// For what stands in the pipes after the end.
-const LAST_WORDS: Duration = Duration::from_secs(5);
 /// What is read at a time.
 const CHUNK: usize = 32 * 1024;
 
@@ -42,7 +40,7 @@ pub(crate) async fn pass_through(mut made: Made<'_>, service: &Service) -> Resul
         let ran = run(&mut made, &mut arriving);
         tokio::select! {
             ended = ran => ended,
-            () = service.keep_up() => Err(Failure::fatal("keyferry is not kept up")),
+            never = service.keep_up() => match never {},
         }
     };
     let deleted = match service.ensure().await {
@@ -83,8 +81,12 @@ async fn run(made: &mut Made<'_>, arriving: &mut Arriving) -> Result<Exit, Failu
         }
     };
     let exit = until_the_end(made, arriving, window.as_ref(), raw.as_ref()).await;
-    // Every process is gone, so the end of what they wrote comes at once; unless nobody takes it.
-    let _ = timeout(LAST_WORDS, async { while output.join_next().await.is_some() {} }).await;
+    // Every process is gone, so the end of what they wrote is there; whoever does not take it may be told to.
+    let written = async { while output.join_next().await.is_some() {} };
+    tokio::select! {
+        () = written => {}
+        () = arriving.end() => {}
+    }
     exit
 }
 
@@ -159,6 +161,14 @@ impl Arriving {
             stop: signal(SignalKind::from_raw(Number::TSTP.as_raw()))?,
             resized: signal(SignalKind::window_change())?,
         })
+    }
+
+    /// Until this process is told to end.
+    async fn end(&mut self) {
+        while !matches!(
+            self.next().await,
+            Arrival::Tell(Signal::HangUp | Signal::Interrupt | Signal::Quit | Signal::Terminate)
+        ) {}
     }
 
     async fn next(&mut self) -> Arrival {

@@ -1,12 +1,14 @@
 //! The folder in which `keyferry up` keeps everything: database, keys, authority, sockets.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use keyferry_proxy::tls::NewAuthority;
 use keyferry_seal::{Keyring, Keys};
+use tokio::time::{Instant, sleep};
 
 use crate::command::ca::{bundle, init};
 use crate::failure::Failure;
@@ -21,10 +23,15 @@ pub(super) struct DataDir {
 pub(crate) const READY: &str = "ready";
 /// What is said of a directory that another process has.
 pub(crate) const IN_USE: &str = "is in use by another `keyferry up`";
+/// What its holder writes beside its number, where it ends by itself.
+const FOR_A_WHILE: &str = "for a while";
+/// How long such a one may take to end after its last use.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl DataDir {
-    /// Makes it where it is not there, and takes it for this process alone.
-    pub(super) fn take(path: &Path) -> Result<Self, Failure> {
+    /// Makes it where it is not there, and takes it for this process alone. One that was started for a while has it until then: it is
+    /// waited for, unless this is to be another such.
+    pub(super) async fn take(path: &Path, for_a_while: bool) -> Result<Self, Failure> {
         let failed = |error: std::io::Error| Failure::fatal(format!("{}: {error}", path.display()));
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
         let path = path.canonicalize().map_err(failed)?;
@@ -36,21 +43,32 @@ impl DataDir {
             .mode(0o600)
             .open(path.join("lock"))
             .map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _ = lock.read_to_string(&mut holder);
-                return Err(Failure::fatal(format!(
-                    "{} {IN_USE} (process {})\n\
-                     hint: use that one, end it, or give this one another --data-dir",
-                    path.display(),
-                    holder.trim()
-                )));
+        let patience = Instant::now() + PATIENCE;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            let mut holder = String::new();
+            let _ = lock.rewind().and_then(|()| lock.read_to_string(&mut holder));
+            let (pid, its_end) = holder.trim().split_once(' ').unwrap_or((holder.trim(), ""));
+            if its_end == FOR_A_WHILE && !for_a_while && Instant::now() < patience {
+                sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+            let hint = match its_end {
+                FOR_A_WHILE => "it was started by `keyferry run` or another command, and ends with it",
+                _ => "use that one, end it, or give this one another --data-dir",
+            };
+            let path = path.display();
+            return Err(Failure::fatal(format!("{path} {IN_USE} (process {pid})\nhint: {hint}")));
         }
-        let pid = format!("{}\n", std::process::id());
+        let pid = match for_a_while {
+            true => format!("{} {FOR_A_WHILE}\n", std::process::id()),
+            false => format!("{}\n", std::process::id()),
+        };
+        lock.rewind().map_err(failed)?;
         lock.set_len(0).and_then(|()| lock.write_all(pid.as_bytes())).map_err(failed)?;
         match fs::remove_file(path.join(READY)) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}

@@ -69,7 +69,7 @@ struct Servers {
 impl Up {
     /// Starts everything, and completes once a request through the proxy is judged.
     pub(crate) async fn start(wanted: Wanted) -> Result<Self, Failure> {
-        let data = DataDir::take(&wanted.data_dir)?;
+        let data = DataDir::take(&wanted.data_dir, wanted.while_used).await?;
         // What must not be listened on changes nothing either.
         let open = match wanted.control {
             Some(address) => Some(Server::open(&Listen::Tcp(address), None).await),

@@ -86,7 +86,7 @@ where
         }
     });
     if let Err(error) = result.await {
-        tracing::debug!(%error, ?peer, "a connection of a client ended with an error");
+        tracing::debug!(%error, %peer, "a connection of a client ended with an error");
     }
 }
 
