@@ -81,16 +81,22 @@ def memory(pid):
 def files(root):
     """What is in a file system; others that are mounted in it are the host's, for reading only."""
     device = os.stat(root).st_dev
-    for folder, inner, names in os.walk(root):
-        inner[:] = [name for name in inner if os.lstat(os.path.join(folder, name)).st_dev == device]
-        for name in names:
-            path = os.path.join(folder, name)
+    folders = [root]
+    while folders:
+        try:
+            entries = sorted(os.scandir(folders.pop()), key=lambda entry: entry.name)
+        except FileNotFoundError:
+            continue
+        for entry in entries:
             try:
-                found = os.lstat(path)
-                if stat.S_ISREG(found.st_mode) and found.st_dev == device:
-                    with open(path, "rb") as file:
-                        yield path, file.read() + path.encode(errors="surrogateescape")
+                found = entry.stat(follow_symlinks=False)
+                if found.st_dev == device and stat.S_ISDIR(found.st_mode):
+                    folders.append(entry.path)
+                elif found.st_dev == device and stat.S_ISREG(found.st_mode):
+                    with open(entry.path, "rb") as file:
+                        yield entry.path, file.read() + entry.path.encode(errors="surrogateescape")
             except FileNotFoundError:
+                # Written and removed while we look.
                 continue
 
 
