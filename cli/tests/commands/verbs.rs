@@ -220,8 +220,8 @@ fn which_service_is_asked_is_said_by_flag_variable_or_data_directory() {
 
     let home = Place::new().variable("HOME", "/nowhere");
     let nobody = home.run(&["status"]);
-    assert_eq!(nobody.exit_code, 2);
-    assert!(nobody.stderr.contains("none is at /nowhere/.local/share/keyferry/control.sock"), "{nobody:?}");
+    assert_eq!(nobody.exit_code, 3);
+    assert!(nobody.stderr.contains("nothing runs at /nowhere/.local/share/keyferry"), "{nobody:?}");
     let wrong = asks(&home, &["--control-url", &url, "--control-api-key", "iak_wrong"]);
     assert!(wrong.exit_code == 2 && wrong.stderr.contains("invalid or missing API key"), "{wrong:?}");
     assert!(!wrong.stderr.contains("iak_wrong"), "{wrong:?}");
