@@ -216,6 +216,14 @@ async fn from_a_secret_and_a_grant_to_a_request_with_nothing_running_and_nothing
     );
     assert_eq!(user.sandboxes(), Vec::<Value>::new());
     user.wait_for_nothing_left("no mark");
+    // One whose data directory is removed under it ends too.
+    user.says(&["secret", "list"]);
+    let service = user.service();
+    assert_eq!(service.len(), 1);
+    let aside = user.file("aside");
+    std::fs::rename(user.file("data"), &aside).expect("taken away");
+    wait_until("its end", || user.service().is_empty());
+    std::fs::rename(&aside, user.file("data")).expect("put back");
     for name in ["log", "audit.jsonl", "keyferry.db"] {
         let bytes = std::fs::read(user.file("data").join(name)).unwrap_or_default();
         assert!(!bytes.windows(VALUE.len()).any(|window| window == VALUE.as_bytes()), "{name}");

@@ -38,6 +38,10 @@ impl Attendance {
     pub(super) async fn until_unused(self) {
         let mut last_used = Instant::now();
         loop {
+            // Removed with its data directory: nobody can come any more.
+            if self.leases.are_gone() {
+                return;
+            }
             if self.look().await > 0 {
                 last_used = Instant::now();
             } else if last_used.elapsed() >= LINGER {

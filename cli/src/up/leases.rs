@@ -46,6 +46,11 @@ impl Leases {
         taken().map_err(|error: io::Error| failed(&self.0, &error))
     }
 
+    /// Whether there is nowhere to hold one.
+    pub(super) fn are_gone(&self) -> bool {
+        matches!(fs::symlink_metadata(&self.0), Err(error) if error.kind() == ErrorKind::NotFound)
+    }
+
     pub(super) fn holders(&self) -> io::Result<Holders> {
         let _all = self.lock()?;
         self.look()
