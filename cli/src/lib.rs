@@ -4,6 +4,7 @@ mod command;
 mod configuration;
 mod control_client;
 mod demo;
+mod doctor;
 mod environment;
 mod failure;
 mod lines;
@@ -14,6 +15,7 @@ mod replay;
 mod sandboxed;
 mod service;
 mod terminal;
+mod tls_service;
 mod tools;
 mod up;
 mod watch;
@@ -39,6 +41,7 @@ const EXAMPLES: &str = "\
 Examples:
   keyferry demo                             see it work, on this machine alone
   keyferry run -- claude                    run a command in a sandbox that holds no key
+  keyferry doctor                           which clients work in such a sandbox, and what the others need
   keyferry up                               run control and a proxy, and say how to use them
   keyferry ca init                          make ca.crt and ca.key
   keyferry check keyferry.yaml              say what is wrong with a configuration

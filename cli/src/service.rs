@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use keyferry_dial::ServiceUrl;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 
@@ -76,6 +77,29 @@ impl Service {
     /// Lets it take back what could not be given back.
     pub(crate) fn abandon(self) {
         self.lease.abandon();
+    }
+
+    /// Ends the one that was started here, which nobody else uses. Where something is `left`, it takes that back first.
+    pub(crate) async fn end(self, left: bool) {
+        let started = self.started.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if left {
+            self.lease.abandon();
+        } else {
+            drop(self.lease);
+        }
+        let Some(Started { mut child, .. }) = started else { return };
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let tell = |signal| pid.map(|pid| kill_process(pid, signal));
+        if !left {
+            tell(Signal::TERM);
+        }
+        let patience = Instant::now() + PATIENCE;
+        while matches!(child.try_wait(), Ok(None)) {
+            if Instant::now() >= patience {
+                tell(Signal::KILL);
+            }
+            sleep(BETWEEN_LOOKS).await;
+        }
     }
 
     /// Replaces it where it was killed, for ever.

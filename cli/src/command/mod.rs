@@ -7,6 +7,7 @@ mod config_print;
 mod control;
 mod control_options;
 mod demo;
+mod doctor;
 mod egress;
 mod explain;
 mod grant;
@@ -23,7 +24,7 @@ mod run;
 mod sandbox;
 pub(crate) mod sandbox_init;
 mod schema;
-mod secret;
+pub(crate) mod secret;
 mod secret_value;
 mod shown;
 mod status;
@@ -66,6 +67,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Keyring(keyring::Keyring),
     Demo(demo::Demo),
+    Doctor(doctor::Doctor),
     Schema(schema::Schema),
     Completions(completions::Completions),
     Man(man::Man),
@@ -75,6 +77,7 @@ impl Command {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let done = match self {
             Self::Run(run) => return run.run(),
+            Self::Doctor(doctor) => return doctor.run(),
             Self::Up(up) => up.run(),
             Self::Proxy(proxy) => proxy.run(),
             Self::Control(control) => control.run(),

@@ -13,6 +13,7 @@ use crate::environment;
 use crate::failure::Failure;
 use crate::sandboxed::{Job, Sandboxes, pass_through};
 use crate::service::Service;
+use crate::terminal;
 
 /// Run a command in a sandbox whose only way out is keyferry
 ///
@@ -99,7 +100,10 @@ impl Run {
         let service = Service::of(&data_dir, &namespace, "run").await?;
         let sandboxes = Sandboxes::of(&service)?;
         let ended = match sandboxes.make(&principal, job).await {
-            Ok(made) => pass_through(made, &service).await,
+            Ok(made) => {
+                made.warnings().iter().for_each(|warning| terminal::warning(&warning.to_string()));
+                pass_through(made, &service).await
+            }
             Err(failure) => Err(failure),
         };
         drop(sandboxes);
@@ -140,7 +144,7 @@ impl Run {
 }
 
 /// A variable with its value, or with the one that it has here.
-fn variable(given: OsString) -> Result<(OsString, OsString), Failure> {
+pub(super) fn variable(given: OsString) -> Result<(OsString, OsString), Failure> {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
     match given.as_bytes().iter().position(|byte| *byte == b'=') {
         Some(at) => {

@@ -186,7 +186,8 @@ pub(super) fn placeholder_of(secret: Option<&Resource>) -> Result<String, Failur
     kept.map_or_else(generated, |kept| Ok(kept.to_owned()))
 }
 
-fn generated() -> Result<String, Failure> {
+/// 128 random bits, in a form that proxies recognise as ours.
+pub(crate) fn generated() -> Result<String, Failure> {
     let mut bytes = [0; 16];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Failure::fatal("there is no randomness"))?;
     Ok(format!("kf_{:032x}", u128::from_be_bytes(bytes)))

@@ -1,9 +1,7 @@
 //! The service that the sandbox calls: TLS with an authority of its own, and a memory of what it received.
 
-use std::convert::Infallible;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use base64::Engine;
 use http::header::{AUTHORIZATION, HOST, WWW_AUTHENTICATE};
@@ -11,16 +9,10 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
-use keyferry_config::policy::Host;
-use keyferry_proxy::tls::{Authority, LeafCache, LeafSettings};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::LazyConfigAcceptor;
 
 use super::world::World;
 use crate::failure::Failure;
+use crate::tls_service;
 
 /// A TLS service on loopback that answers for every name.
 pub(super) struct Service {
@@ -41,7 +33,6 @@ pub(super) struct Seen {
 }
 
 struct Shared {
-    leafs: LeafCache,
     repository: PathBuf,
     /// What `Authorization` must be for the repository.
     git_authorization: String,
@@ -50,13 +41,8 @@ struct Shared {
 
 impl Service {
     pub(super) async fn start(world: &World, repository: &Path) -> Result<Self, Failure> {
-        let authority =
-            Authority::load(&world.service_certificate(), &world.service_key()).map_err(Failure::fatal)?;
-        let settings = LeafSettings { capacity: 16, lifetime: Duration::from_secs(24 * 3600) };
-        let leafs = LeafCache::new(authority, settings).map_err(Failure::fatal)?;
         let password = format!("agent:{}", world.git_password.real);
         let shared = Arc::new(Shared {
-            leafs,
             repository: repository.to_owned(),
             git_authorization: format!(
                 "Basic {}",
@@ -64,11 +50,9 @@ impl Service {
             ),
             seen: Mutex::new(Vec::new()),
         });
-        let failure =
-            |error: std::io::Error| Failure::fatal(format!("the service cannot listen on loopback: {error}"));
-        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failure)?;
-        let port = listener.local_addr().map_err(failure)?.port();
-        tokio::spawn(accept(listener, Arc::clone(&shared)));
+        let answering = Arc::clone(&shared);
+        let answer = move |request| answer(Arc::clone(&answering), request);
+        let port = tls_service::start(&world.service_certificate(), &world.service_key(), answer).await?;
         Ok(Self { port, shared })
     }
 
@@ -87,26 +71,10 @@ impl Service {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        // A connection that fails shows as a request that did not arrive.
-        tokio::spawn(serve(stream, Arc::clone(&shared)));
-    }
-}
-
-async fn serve(stream: TcpStream, shared: Arc<Shared>) -> Option<()> {
-    let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await.ok()?;
-    let host: Host = start.client_hello().server_name()?.parse().ok()?;
-    let config = shared.leafs.server_config(&host).await.ok()?;
-    let stream = start.into_stream(config).await.ok()?;
-    let answer = service_fn(|request| answer(Arc::clone(&shared), request));
-    auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), answer).await.ok()
-}
-
 async fn answer(
     shared: Arc<Shared>,
     request: Request<Incoming>,
-) -> Result<Response<Either<Full<Bytes>, Channel<Bytes>>>, Infallible> {
+) -> Response<Either<Full<Bytes>, Channel<Bytes>>> {
     let (head, body) = request.into_parts();
     let text = |headers: &HeaderMap, name: &str| Some(headers.get(name)?.to_str().ok()?.to_owned());
     let authority = match head.uri.authority() {
@@ -132,7 +100,7 @@ async fn answer(
         status: response.status().as_u16(),
     });
     let endless = head.uri.path() == "/v1/stream";
-    Ok(response.map(|body| if endless { Either::Right(greeting_without_end()) } else { Either::Left(body) }))
+    response.map(|body| if endless { Either::Right(greeting_without_end()) } else { Either::Left(body) })
 }
 
 fn greeting_without_end() -> Channel<Bytes> {

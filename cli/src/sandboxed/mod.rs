@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use keyferry_sandbox::{
     Attach, Attached, Driver, Environment, Error, Exit, Limits, LocalDriver, LocalSandbox, Request, Sandbox,
-    SandboxId, Signal, Spec, Workspace,
+    SandboxId, Signal, Spec, Warning, Workspace,
 };
 use serde_json::json;
 
@@ -53,7 +53,7 @@ impl<'a> Sandboxes<'a> {
         Ok(Self { service, driver, ca_bundle: service.ca_bundle()? })
     }
 
-    /// A sandbox of this principal that has not started. It says what it warns of.
+    /// A sandbox of this principal that has not started.
     pub(crate) async fn make(&self, principal: &str, mut job: Job) -> Result<Made<'a>, Failure> {
         let (client, kept) = (self.service.client(), self.service.data_dir());
         for path in job.read_only.iter_mut().chain([&mut job.workspace.path]) {
@@ -107,10 +107,7 @@ impl<'a> Sandboxes<'a> {
             self.driver.create(name, spec).await.map_err(sandbox_failure)
         };
         match made.await {
-            Ok(sandbox) => {
-                sandbox.warnings().iter().for_each(|warning| terminal::warning(&warning.to_string()));
-                Ok(Made { client, identity: id, sandbox })
-            }
+            Ok(sandbox) => Ok(Made { client, identity: id, sandbox }),
             Err(failure) => {
                 client.delete(&path(["sandboxes", &id])).await?;
                 Err(failure)
@@ -120,6 +117,11 @@ impl<'a> Sandboxes<'a> {
 }
 
 impl Made<'_> {
+    /// What was asked for and cannot be had in full.
+    pub(crate) fn warnings(&self) -> &[Warning] {
+        self.sandbox.warnings()
+    }
+
     /// A sandbox starts once.
     pub(crate) async fn start(&mut self, attach: Attach) -> Result<Attached, Failure> {
         self.sandbox.start(attach).await.map_err(sandbox_failure)
