@@ -36,7 +36,8 @@ impl World {
             .map_err(|error| Failure::fatal(format!("no temporary folder: {error}")))?;
         let (certificate, key) = (folder.path().join("service.crt"), folder.path().join("service.key"));
         let new = NewAuthority { name: "keyferry doctor service".to_owned(), days: 2 };
-        let GeneratedPem { certificate: pem, key: secret } = Authority::generate(&new).map_err(Failure::fatal)?;
+        let GeneratedPem { certificate: pem, key: secret } =
+            Authority::generate(&new).map_err(Failure::fatal)?;
         write(&certificate, pem.as_bytes())?;
         // The folder is its owner's alone.
         write(&key, secret.as_bytes())?;
@@ -94,7 +95,7 @@ impl World {
     pub(super) fn record_of(&self, host: &str) -> Option<Value> {
         let text = fs::read_to_string(self.keyferry.data_dir().join("audit.jsonl")).ok()?;
         let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        records.filter(|record| record["audit"]["host"] == host).last()
+        records.rev().find(|record| record["audit"]["host"] == host)
     }
 
     /// Removes it. `left`: the keyferry has sandboxes to take back.
