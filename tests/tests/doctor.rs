@@ -21,8 +21,8 @@ struct Place(TempDir);
 
 impl Place {
     fn new() -> Self {
-        let place = Self(tempfile::Builder::new().prefix("doctor-test-").tempdir().expect("a directory"));
-        for name in ["temporary", "bin"] {
+        let place = Self(tempfile::Builder::new().prefix("dt-").tempdir().expect("a directory"));
+        for name in ["tmp", "bin"] {
             std::fs::create_dir(place.file(name)).expect("a directory");
         }
         place
@@ -35,7 +35,7 @@ impl Place {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(KEYFERRY);
         command.args(["doctor", "--time", "120s"]).args(arguments).env_clear();
-        command.env("PATH", parts::search_path()).env("TMPDIR", self.file("temporary"));
+        command.env("PATH", parts::search_path()).env("TMPDIR", self.file("tmp"));
         command.env("HOME", self.file("home")).current_dir(self.0.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -57,10 +57,9 @@ impl Place {
     }
 
     fn assert_nothing_is_left(&self) {
-        let left: Vec<_> =
-            std::fs::read_dir(self.file("temporary")).expect("a directory").flatten().collect();
+        let left: Vec<_> = std::fs::read_dir(self.file("tmp")).expect("a directory").flatten().collect();
         assert!(left.is_empty(), "{left:?}");
-        assert_eq!(processes(&self.file("temporary").display().to_string()), Vec::<i32>::new());
+        assert_eq!(processes(&self.file("tmp").display().to_string()), Vec::<i32>::new());
     }
 }
 
@@ -154,7 +153,7 @@ fn a_client_that_does_not_get_through_is_told_the_variable_and_the_switch() {
     let other = place.file("bin/other.pem").display().to_string();
     let deaf = place.program("curl", &format!("exec /usr/bin/curl --cacert {other} \"$@\""));
     let deaf = deaf.each_ref().map(String::as_str);
-    let astray = ["--env", "HTTPS_PROXY=http://127.0.0.1:9"];
+    let astray = ["--env", "https_proxy=http://127.0.0.1:9"];
     let bundle = "/etc/ssl/certs/ca-certificates.crt";
     let proxy = "http://127.0.0.1:3128";
     for (arguments, client, what, set, switch) in [
@@ -176,7 +175,7 @@ fn a_client_that_does_not_get_through_is_told_the_variable_and_the_switch() {
             &astray,
             "git",
             "does not use the proxy",
-            json!(format!("HTTPS_PROXY={proxy}")),
+            json!(format!("https_proxy={proxy}")),
             json!(format!("-c http.proxy={proxy}")),
         ),
         (&["--env", "DOCTOR_TOKEN=lost"], "wget", "shows no credential", Value::Null, Value::Null),
@@ -202,7 +201,7 @@ fn a_client_that_does_not_get_through_is_told_the_variable_and_the_switch() {
 
     let (code, text, _) = said(&place.run(&[&["--only", "curl"], &astray[..]].concat()));
     assert_eq!(code, Some(1), "{text}");
-    let told = format!("set HTTPS_PROXY={proxy}, or give it --proxy {proxy}\n");
+    let told = format!("set https_proxy={proxy}, or give it --proxy {proxy}\n");
     assert!(text.contains("\ncurl             failed  does not use the proxy: "), "{text}");
     assert!(text.ends_with(&told), "{text}");
 }
@@ -231,6 +230,12 @@ fn what_keeps_all_sandboxes_from_being_made_is_told_first() {
     assert!(text.contains("isolation        failed  this system cannot isolate a sandbox"), "{text}");
     place.assert_nothing_is_left();
 
+    // A sandbox's socket would have too long a name there.
+    let far = place.file(&"far".repeat(20));
+    std::fs::create_dir(&far).expect("a directory");
+    let output = place.command(&["--only", "curl"]).env("TMPDIR", &far).output().expect("keyferry runs");
+    assert_eq!(said(&output).0, Some(0), "{output:?}");
+
     let (code, _, words) = said(&place.run(&["--only", "telnet"]));
     assert!(code == Some(2) && words.contains("possible values: curl"), "{words}");
 }
@@ -257,7 +262,7 @@ fn whoever_interrupts_it_finds_nothing_left() {
     slow.extend(&arguments);
     let mut command = Command::new(KEYFERRY);
     command.arg("doctor").args(&slow).env_clear().env("PATH", parts::search_path());
-    let output = command.env("TMPDIR", place.file("temporary")).output().expect("keyferry runs");
+    let output = command.env("TMPDIR", place.file("tmp")).output().expect("keyferry runs");
     let what = report(&output)["clients"][0]["what"].to_string();
     assert!(what.contains("does not use the proxy within 2 s"), "{what}");
     place.assert_nothing_is_left();

@@ -124,7 +124,7 @@ mod tests {
                 told(
                     failed,
                     "does not use the proxy: last",
-                    Some("HTTPS_PROXY=http://127.0.0.1:3128"),
+                    Some("https_proxy=http://127.0.0.1:3128"),
                     Some("--proxy http://127.0.0.1:3128"),
                 ),
             ),

@@ -30,10 +30,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn create() -> Result<Self, Failure> {
-        let folder = tempfile::Builder::new()
-            .prefix("keyferry-doctor-")
-            .tempdir()
-            .map_err(|error| Failure::fatal(format!("no temporary folder: {error}")))?;
+        let folder = folder().map_err(|error| Failure::fatal(format!("no temporary folder: {error}")))?;
         let (certificate, key) = (folder.path().join("service.crt"), folder.path().join("service.key"));
         let new = NewAuthority { name: "keyferry doctor service".to_owned(), days: 2 };
         let GeneratedPem { certificate: pem, key: secret } =
@@ -101,6 +98,18 @@ impl World {
     /// Removes it. `left`: the keyferry has sandboxes to take back.
     pub(super) async fn end(self, left: bool) {
         self.keyferry.end(left).await;
+    }
+}
+
+/// Where temporary folders are, or in `/tmp` where that would be too long a path for a sandbox's socket (unix(7): 108 bytes).
+fn folder() -> std::io::Result<TempDir> {
+    /// What stands behind it leaves so much.
+    const LONGEST: usize = 50;
+    let mut builder = tempfile::Builder::new();
+    let folder = builder.prefix("keyferry-doctor-").tempdir()?;
+    match folder.path().as_os_str().len() {
+        0..=LONGEST => Ok(folder),
+        _ => builder.tempdir_in("/tmp"),
     }
 }
 
