@@ -140,17 +140,23 @@ impl Service {
 
     /// One is enough; of several that start at once, all but one end.
     fn start_unless_starting(&self) -> Result<(), Failure> {
-        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Started { child, from }) = &mut *started {
-            let cannot = |error| Failure::fatal(format!("keyferry up: {error}"));
-            let Some(status) = child.try_wait().map_err(cannot)? else { return Ok(()) };
-            let said = self.complaints(*from);
-            if !status.success() && !said.contains(IN_USE) {
-                return Err(Failure::fatal(format!("keyferry cannot be started: {}", said.trim_end())));
-            }
+        if !self.is_starting()? {
+            *self.started.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.start()?);
         }
-        *started = Some(self.start()?);
         Ok(())
+    }
+
+    /// Whether one that was started here lives. That it could not start is a failure.
+    fn is_starting(&self) -> Result<bool, Failure> {
+        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Started { child, from }) = &mut *started else { return Ok(false) };
+        let cannot = |error| Failure::fatal(format!("keyferry up: {error}"));
+        let Some(status) = child.try_wait().map_err(cannot)? else { return Ok(true) };
+        let said = self.complaints(*from);
+        if !status.success() && !said.contains(IN_USE) {
+            return Err(Failure::fatal(format!("keyferry cannot be started: {}", said.trim_end())));
+        }
+        Ok(false)
     }
 
     fn start(&self) -> Result<Started, Failure> {

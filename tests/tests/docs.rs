@@ -55,6 +55,7 @@ async fn every_command_of_a_document_runs() {
         "check",
         "control",
         "deny alice",
+        "doctor",
         "explain",
         "grant alice github",
         "grant alice models github",

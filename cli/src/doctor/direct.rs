@@ -36,7 +36,8 @@ fn ways_out(port: u16) -> Vec<String> {
     if connected.map_or_else(|error| !no_route.contains(&error.kind()), |_| true) {
         found.push("a route to other networks".to_owned());
     }
-    let sent = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| socket.send_to(b"", (ELSEWHERE, 53)));
+    let sent =
+        UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| socket.send_to(b"", (ELSEWHERE, 53)));
     if sent.is_ok() {
         found.push("a route for UDP".to_owned());
     }

@@ -10,7 +10,7 @@ mod world;
 
 use std::cell::RefCell;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use keyferry_sandbox::{Attach, Attached, Exit, Limits, Workspace};
@@ -20,9 +20,11 @@ use tokio::time::sleep;
 pub(crate) use self::direct::tell_ways_out;
 pub(crate) use self::probes::names;
 use self::probes::{PROBES, Probe};
-pub(crate) use self::report::{Check, Finding, Report, State};
+use self::report::{Check, Finding};
+pub(crate) use self::report::{Report, State};
 use self::verdict::{Attempt, judge};
 use self::world::World;
+use crate::environment;
 use crate::failure::Failure;
 use crate::sandboxed::{Job, Made, Sandboxes};
 
@@ -40,7 +42,10 @@ pub(crate) struct Wanted {
 const LONGEST_WORDS: u64 = 256 * 1024;
 
 /// Looks at this machine, unless it is `interrupted`. Nothing is left of it.
-pub(crate) async fn examine(wanted: &Wanted, interrupted: impl Future<Output = ()>) -> Result<Report, Failure> {
+pub(crate) async fn examine(
+    wanted: &Wanted,
+    interrupted: impl Future<Output = ()>,
+) -> Result<Report, Failure> {
     let world = World::create().await?;
     let report = tokio::select! {
         report = look(&world, wanted) => report,
@@ -84,7 +89,8 @@ struct Said {
 impl Patient<'_> {
     /// Whether there can be sandboxes at all.
     async fn examine_the_sandbox(&self, checks: &mut Vec<Check>) -> Result<bool, Failure> {
-        let this = std::env::current_exe().map_err(|error| Failure::fatal(format!("this binary: {error}")))?;
+        let this =
+            std::env::current_exe().map_err(|error| Failure::fatal(format!("this binary: {error}")))?;
         let port = self.world.service.port().to_string();
         let words = [this.into_os_string(), "doctor".into(), "--from-inside".into(), port.into()];
         let made = match self.make("sandbox", words.into()).await {
@@ -102,7 +108,8 @@ impl Patient<'_> {
                 return Ok(false);
             }
         };
-        checks.push(Check::ok("isolation", "namespaces and the filter of system calls are as they should be"));
+        checks
+            .push(Check::ok("isolation", "namespaces and the filter of system calls are as they should be"));
         checks.push(match warnings.as_slice() {
             [] => Check::ok("limits", "memory and processes are limited by cgroups"),
             some => Check::note("limits", &some.join("; ")),
@@ -120,8 +127,10 @@ impl Patient<'_> {
     /// In the order of the table.
     async fn try_clients(&self) -> Result<Vec<Finding>, Failure> {
         let only = &self.wanted.only;
-        let chosen: Vec<&Probe> =
-            PROBES.iter().filter(|probe| only.is_empty() || only.iter().any(|name| name == probe.name)).collect();
+        let chosen: Vec<&Probe> = PROBES
+            .iter()
+            .filter(|probe| only.is_empty() || only.iter().any(|name| name == probe.name))
+            .collect();
         let waiting = RefCell::new(chosen.iter().enumerate());
         let found = RefCell::new(Vec::new());
         let next = || waiting.borrow_mut().next();
@@ -154,7 +163,16 @@ impl Patient<'_> {
             record = self.world.record_of(&service.host(probe.name));
         }
         let attempt = Attempt { said, arrived, record, time: self.wanted.time };
-        Ok(judge(probe, &attempt))
+        let mut finding = judge(probe, &attempt);
+        if finding.state == State::Absent
+            && let Some(path) = unseen(probe.name)
+        {
+            let path = path.display();
+            finding.what = format!(
+                "is on this machine ({path}), and sandboxes do not show it: --ro and --env PATH=… do"
+            );
+        }
+        Ok(finding)
     }
 
     /// A sandbox as `keyferry run` makes one.
@@ -174,6 +192,15 @@ impl Patient<'_> {
         };
         self.sandboxes.make(world::PRINCIPAL, job).await
     }
+}
+
+/// A program that is found here, and not where sandboxes look.
+fn unseen(name: &str) -> Option<PathBuf> {
+    let search = environment::variable("PATH")?;
+    let usual: Vec<&str> = keyferry_sandbox::PATH.split(':').collect();
+    let directories =
+        search.split(':').filter(|directory| directory.starts_with('/') && !usual.contains(directory));
+    directories.map(|directory| Path::new(directory).join(name)).find(|path| path.is_file())
 }
 
 /// Runs a command without input to its end, and removes its sandbox.

@@ -56,7 +56,8 @@ const USUAL: Probe = Probe {
     name: "",
     present: "",
     script: "",
-    proxy: proxy("HTTPS_PROXY", None),
+    // Where both cases are set, most clients obey this one.
+    proxy: proxy("https_proxy", None),
     trust: trust("SSL_CERT_FILE", None),
     caveat: None,
     unable: "",
@@ -103,7 +104,7 @@ pub(super) const PROBES: &[Probe] = &[
         name: "curl",
         present: "command -v curl",
         script: r#"curl -sS --fail -o /dev/null -H "Authorization: Bearer $DOCTOR_TOKEN" "$DOCTOR_URL""#,
-        proxy: proxy("HTTPS_PROXY", Some("--proxy ")),
+        proxy: proxy("https_proxy", Some("--proxy ")),
         trust: trust("CURL_CA_BUNDLE", Some("--cacert ")),
         ..USUAL
     },
@@ -120,7 +121,7 @@ pub(super) const PROBES: &[Probe] = &[
         name: "git",
         present: "command -v git",
         script: r#"git ls-remote "https://agent:$DOCTOR_TOKEN@$DOCTOR_HOST/repository.git""#,
-        proxy: proxy("HTTPS_PROXY", Some("-c http.proxy=")),
+        proxy: proxy("https_proxy", Some("-c http.proxy=")),
         trust: trust("GIT_SSL_CAINFO", Some("-c http.sslCAInfo=")),
         ..USUAL
     },
@@ -128,6 +129,7 @@ pub(super) const PROBES: &[Probe] = &[
         name: "gh",
         present: "command -v gh",
         script: r#"GH_HOST="$DOCTOR_HOST" GH_ENTERPRISE_TOKEN="$DOCTOR_TOKEN" gh api user"#,
+        proxy: proxy("HTTPS_PROXY", None),
         ..USUAL
     },
     Probe {
@@ -135,7 +137,7 @@ pub(super) const PROBES: &[Probe] = &[
         present: "command -v pip",
         script: "pip --no-input --disable-pip-version-check --retries 0 index versions \
                  --index-url \"https://agent:$DOCTOR_TOKEN@$DOCTOR_HOST/simple/\" keyferry-doctor",
-        proxy: proxy("HTTPS_PROXY", Some("--proxy ")),
+        proxy: proxy("https_proxy", Some("--proxy ")),
         trust: trust("PIP_CERT", Some("--cert ")),
         ..USUAL
     },
@@ -199,6 +201,7 @@ pub(super) const PROBES: &[Probe] = &[
         present: "command -v go",
         script: "export GOPROXY=\"https://agent:$DOCTOR_TOKEN@$DOCTOR_HOST\" GOSUMDB=off GOTOOLCHAIN=local GOFLAGS=-mod=mod\n\
                  go list -m doctor.keyferry.test/module@latest",
+        proxy: proxy("HTTPS_PROXY", None),
         ..USUAL
     },
     Probe {

@@ -43,12 +43,11 @@ pub(crate) struct Finding {
 impl Report {
     /// Whether all that there is works, or cannot work better.
     pub(crate) fn is_good(&self) -> bool {
-        let states = self.checks.iter().map(|check| check.state).chain(self.clients.iter().map(|it| it.state));
-        states.fold(true, |good, state| {
-            good && match state {
-                State::Ok | State::Note | State::Absent => true,
-                State::Failed => false,
-            }
+        let mut states =
+            self.checks.iter().map(|check| check.state).chain(self.clients.iter().map(|it| it.state));
+        states.all(|state| match state {
+            State::Ok | State::Note | State::Absent => true,
+            State::Failed => false,
         })
     }
 }

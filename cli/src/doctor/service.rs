@@ -117,13 +117,19 @@ fn document(client: &str, path: &str, authority: &str) -> (StatusCode, &'static 
         }
         ("pip", "/simple/keyferry-doctor/") => {
             let wheel = "keyferry_doctor-1.0-py3-none-any.whl";
-            return (StatusCode::OK, "text/html", format!("<!DOCTYPE html><a href=\"/{wheel}\">{wheel}</a>\n"));
+            return (
+                StatusCode::OK,
+                "text/html",
+                format!("<!DOCTYPE html><a href=\"/{wheel}\">{wheel}</a>\n"),
+            );
         }
         ("npm", "/keyferry-doctor") => {
             let name = "keyferry-doctor";
-            let dist = json!({ "tarball": format!("https://{authority}/{name}.tgz"), "shasum": "0".repeat(40) });
+            let dist =
+                json!({ "tarball": format!("https://{authority}/{name}.tgz"), "shasum": "0".repeat(40) });
             let version = json!({ "name": name, "version": "1.0.0", "dist": dist });
-            json!({ "name": name, "dist-tags": { "latest": "1.0.0" }, "versions": { "1.0.0": version } }).to_string()
+            json!({ "name": name, "dist-tags": { "latest": "1.0.0" }, "versions": { "1.0.0": version } })
+                .to_string()
         }
         ("go", path) if path.ends_with("/@v/list") => "v1.0.0\n".to_owned(),
         ("go", path) if path.ends_with(".mod") => format!("module {DOMAIN}/module\n"),
@@ -134,7 +140,9 @@ fn document(client: &str, path: &str, authority: &str) -> (StatusCode, &'static 
                 </GetCallerIdentityResult></GetCallerIdentityResponse>";
             return (StatusCode::OK, "text/xml", body.to_owned());
         }
-        ("git" | "pip" | "npm", _) => return (StatusCode::NOT_FOUND, "text/plain", "nothing here\n".to_owned()),
+        ("git" | "pip" | "npm", _) => {
+            return (StatusCode::NOT_FOUND, "text/plain", "nothing here\n".to_owned());
+        }
         _ => json!({ "projects": [] }).to_string(),
     };
     (StatusCode::OK, "application/json", body)

@@ -30,13 +30,11 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn create() -> Result<Self, Failure> {
-        let folder = tempfile::Builder::new()
-            .prefix("keyferry-doctor-")
-            .tempdir()
-            .map_err(|error| Failure::fatal(format!("no temporary folder: {error}")))?;
+        let folder = folder().map_err(|error| Failure::fatal(format!("no temporary folder: {error}")))?;
         let (certificate, key) = (folder.path().join("service.crt"), folder.path().join("service.key"));
         let new = NewAuthority { name: "keyferry doctor service".to_owned(), days: 2 };
-        let GeneratedPem { certificate: pem, key: secret } = Authority::generate(&new).map_err(Failure::fatal)?;
+        let GeneratedPem { certificate: pem, key: secret } =
+            Authority::generate(&new).map_err(Failure::fatal)?;
         write(&certificate, pem.as_bytes())?;
         // The folder is its owner's alone.
         write(&key, secret.as_bytes())?;
@@ -94,12 +92,24 @@ impl World {
     pub(super) fn record_of(&self, host: &str) -> Option<Value> {
         let text = fs::read_to_string(self.keyferry.data_dir().join("audit.jsonl")).ok()?;
         let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        records.filter(|record| record["audit"]["host"] == host).last()
+        records.rev().find(|record| record["audit"]["host"] == host)
     }
 
     /// Removes it. `left`: the keyferry has sandboxes to take back.
     pub(super) async fn end(self, left: bool) {
         self.keyferry.end(left).await;
+    }
+}
+
+/// Where temporary folders are, or in `/tmp` where that would be too long a path for a sandbox's socket (unix(7): 108 bytes).
+fn folder() -> std::io::Result<TempDir> {
+    /// What stands behind it leaves so much.
+    const LONGEST: usize = 50;
+    let mut builder = tempfile::Builder::new();
+    let folder = builder.prefix("keyferry-doctor-").tempdir()?;
+    match folder.path().as_os_str().len() {
+        0..=LONGEST => Ok(folder),
+        _ => builder.tempdir_in("/tmp"),
     }
 }
 
