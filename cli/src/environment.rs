@@ -14,6 +14,15 @@ pub(crate) fn raw(name: &OsStr) -> Option<OsString> {
     std::env::var_os(name)
 }
 
+/// The names of all variables that are settings of keyferry or of its telemetry.
+pub(crate) fn settings() -> impl Iterator<Item = OsString> {
+    let is_ours = |name: &OsString| {
+        let name = name.to_string_lossy();
+        ["KEYFERRY_", "IRON_", "OTEL_"].iter().any(|prefix| name.starts_with(prefix))
+    };
+    std::env::vars_os().map(|(name, _)| name).filter(is_ours)
+}
+
 /// Variables with what only this process may know: no source of a policy reads them.
 const OWN: [&str; 3] = ["KEYFERRY_PROXY_TOKEN", "IRON_PROXY_TOKEN", "KEYFERRY_KEYRING"];
 

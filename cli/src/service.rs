@@ -1,6 +1,7 @@
 //! The keyferry that a command needs: the one that runs on the data directory, or one that is started for as long as somebody needs it.
 
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,6 +16,7 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 
 use crate::control_client::ControlClient;
+use crate::environment;
 use crate::failure::Failure;
 use crate::up::{IN_USE, Lease, Leases, READY};
 
@@ -23,6 +25,8 @@ pub(crate) struct Service {
     data_dir: PathBuf,
     client: ControlClient,
     lease: Lease,
+    /// Variables that what is started does not see.
+    unset: Vec<OsString>,
     /// What was started here last, to be taken note of when it has ended.
     started: Mutex<Option<Started>>,
 }
@@ -44,13 +48,27 @@ const LONGEST_LOG: u64 = 8 << 20;
 impl Service {
     /// Of this data directory, which is made where it is not there. `purpose` begins the lease's name.
     pub(crate) async fn of(data_dir: &Path, namespace: &str, purpose: &str) -> Result<Self, Failure> {
+        Self::open(data_dir, namespace, purpose, Vec::new()).await
+    }
+
+    /// The same of a data directory that nobody else knows: what is set for other keyferrys is not set for this one.
+    pub(crate) async fn alone(data_dir: &Path, purpose: &str) -> Result<Self, Failure> {
+        Self::open(data_dir, "default", purpose, environment::settings().collect()).await
+    }
+
+    async fn open(
+        data_dir: &Path,
+        namespace: &str,
+        purpose: &str,
+        unset: Vec<OsString>,
+    ) -> Result<Self, Failure> {
         // First: from here on nobody ends what is there.
         let lease = Leases::of(data_dir)?.take(purpose)?;
         let failed = |error| Failure::fatal(format!("{}: {error}", data_dir.display()));
         let data_dir = data_dir.canonicalize().map_err(failed)?;
         let endpoint = ServiceUrl::socket(data_dir.join("control.sock"));
         let client = ControlClient::new(endpoint, None, namespace.to_owned()).map_err(Failure::config)?;
-        let service = Self { data_dir, client, lease, started: Mutex::default() };
+        let service = Self { data_dir, client, lease, unset, started: Mutex::default() };
         service.ensure().await?;
         Ok(service)
     }
@@ -167,7 +185,11 @@ impl Service {
             }
             let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
             let from = log.metadata()?.len();
-            let child = Command::new(std::env::current_exe()?)
+            let mut command = Command::new(std::env::current_exe()?);
+            for name in &self.unset {
+                command.env_remove(name);
+            }
+            let child = command
                 .args(["up", "--while-used", "--namespace", self.client.namespace(), "--data-dir"])
                 .arg(&self.data_dir)
                 .current_dir(&self.data_dir)

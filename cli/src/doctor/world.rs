@@ -51,7 +51,7 @@ impl World {
         });
         // A text in JSON is one in YAML.
         write(&data.join("proxy.yaml"), settings.to_string().as_bytes())?;
-        let keyferry = Service::of(&data, "default", "doctor").await?;
+        let keyferry = Service::alone(&data, "doctor").await?;
         let world = Self { folder, keyferry, service };
         match world.grant(&value).await {
             Ok(()) => Ok(world),
