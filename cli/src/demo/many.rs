@@ -28,14 +28,17 @@ pub(super) async fn play(
     let added =
         up.verb(report, &["secret", "add", "api", "--host", &host], Some(&world.api_key.real)).await?;
     let placeholder = added.lines().find_map(|line| line.strip_prefix("placeholder: ")).unwrap_or_default();
-    let mut sandboxes = Vec::new();
     for name in ["alice", "bob"] {
         up.verb(report, &["principal", "add", name], None).await?;
+    }
+    // Before the sandboxes: whoever has the URL of one finds that the proxy knows of it, and of what came before.
+    let granted = up.verb(report, &["grant", "alice", "api"], None).await?;
+    let mut sandboxes = Vec::new();
+    for name in ["alice", "bob"] {
         let url = up.verb(report, &["sandbox", "create", name, "--principal", name], None).await?;
         sandboxes.push(first.behind(url.trim(), &up.certificates, placeholder));
     }
     let [alice, bob] = sandboxes.as_slice() else { return Err(Failure::fatal("there are two")) };
-    let granted = up.verb(report, &["grant", "alice", "api"], None).await?;
     report.step(
         granted.contains("alice"),
         "control and a proxy run in one process; alice has a secret, bob has none",
@@ -57,6 +60,8 @@ pub(super) async fn play(
         while !service.seen().iter().any(|seen| seen.path == "/v1/stream") {
             sleep(Duration::from_millis(10)).await;
         }
+        // For its first line to arrive
+        sleep(Duration::from_millis(300)).await;
         let said = up.verb(report, &["revoke", "alice", "api"], None).await;
         said.map(|_| Instant::now())
     };
