@@ -63,15 +63,16 @@ async fn what_is_mounted_is_what_was_judged() {
     assert_eq!(left.len(), 3, "{left:?}");
 }
 
-/// A sandbox of the same workspace swaps a directory for a link to the host's secrets, as fast as it can, while others start.
+/// A sandbox of the same workspace swaps a directory for a link to the host's secrets while others start: at times so fast that each sees it, at
+/// times so slowly that some do not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_neighbour_that_swaps_links_gets_nothing_of_the_host_mounted() {
     let bench = bench();
     let secret = make_directory(bench.path().join("secret"));
     std::fs::write(secret.join("config"), "s3cret").unwrap();
     let swap = format!(
-        "import ctypes, os\nlibc = ctypes.CDLL(None)\nos.makedirs('git'); os.symlink('{}', 'link')\nos.rename('git', '.git')\n\
-         print('on', flush=True)\nwhile True: libc.renameat2(-100, b'.git', -100, b'link', 2)",
+        "import ctypes, os, random, time\nlibc = ctypes.CDLL(None)\nos.makedirs('git'); os.symlink('{}', 'link')\nos.rename('git', '.git')\n\
+         print('on', flush=True)\nwhile True:\n libc.renameat2(-100, b'.git', -100, b'link', 2)\n time.sleep(random.choice([0, 0.001, 0.01]))",
         secret.display()
     );
     let neighbour = bench.spec(&["/usr/bin/python3", "-c", &swap]);
@@ -80,7 +81,7 @@ async fn a_neighbour_that_swaps_links_gets_nothing_of_the_host_mounted() {
     let Attached::Pipes(mut pipes) = sandbox.start(Attach::Pipes).await.unwrap() else { panic!("pipes") };
     pipes.stdout.read_exact(&mut [0; 3]).await.unwrap();
     let mut started = 0;
-    for _ in 0..40 {
+    for _ in 0..100 {
         let mut spec = bench.spec(&["sh", "-c", "cat .git/config link/config; echo on"]);
         spec.workspace.path.clone_from(&workspace);
         let Ok(mut sandbox) = bench.driver().create(bench.fresh_id(), spec).await else { continue };
@@ -238,7 +239,8 @@ async fn the_init_is_out_of_reach_of_the_command() {
          for file in exe mem maps environ fd/0 cwd root; do cat /proc/1/$file >/dev/null 2>&1 && echo read $file; \
          (: >> /proc/1/$file) 2>/dev/null && echo wrote $file; done; \
          (: >> /run/keyferry/init) 2>/dev/null && echo wrote init; \
-         rm -f /run/keyferry/proxy.sock 2>/dev/null && echo removed the socket; \
+         rm /run/keyferry/proxy/proxy.sock 2>/dev/null && echo removed the socket; \
+         (: > /run/keyferry/proxy/more) 2>/dev/null && echo wrote beside it; \
          curl -sS http://any.example/",
     )
     .await;
